@@ -1,0 +1,1 @@
+"""Images, splits, subsets, the store and its importers."""

@@ -1,0 +1,113 @@
+"""The data contract: one split of one data set as square uint8 images."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+UNLABELLED = -1
+
+
+class Images(Protocol):
+    """One split of one data set: square, uint8, indexable by a tensor of positions."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...  # of pixels and labels: equal digests, equal data
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def labels(self) -> Tensor: ...  # int64 [N]; UNLABELLED where there is none
+    @property
+    def shape(self) -> tuple[int, int, int]: ...  # (C, S, S)
+    def __len__(self) -> int: ...
+    def read(self, indices: Tensor) -> Tensor:
+        """uint8 [B, C, S, S] on the device that holds the images."""
+        ...
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a trial may see: `pool` without labels, `train` with, `val` to select, `test` once.
+
+    `pool` and `train` are often the same images. `source` is what `load_splits` was given.
+    """
+
+    pool: Images
+    train: Images
+    val: Images
+    test: Images
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class TensorImages:
+    """Images held in one uint8 tensor [N, C, S, S], on the CPU or on the training device."""
+
+    pixels: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    name: str
+    digest: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.pixels.shape
+        return channels, height, width
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, indices: Tensor) -> Tensor:
+        return self.pixels[indices.to(self.pixels.device)]  # [B, C, S, S]
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """The images of `images` at `indices` (int64 [N]), in that order."""
+
+    images: Images
+    indices: Tensor
+
+    @property
+    def name(self) -> str:
+        return self.images.name
+
+    @property
+    def digest(self) -> str:
+        return self.images.digest
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.images.classes
+
+    @property
+    def labels(self) -> Tensor:
+        return self.images.labels[self.indices]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.images.shape
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, indices: Tensor) -> Tensor:
+        return self.images.read(self.indices[indices])
+
+
+def resident(images: Images, device: torch.device | str, *, budget_bytes: int) -> Images:
+    """The images as one tensor on `device` if they fit `budget_bytes`, else as they are.
+
+    On a CPU a memory-mapped store is left as it is: its pages are already shared.
+    """
+    channels, height, width = images.shape
+    fits = len(images) * channels * height * width <= budget_bytes
+    if not fits or torch.device(device).type == "cpu":
+        return images
+    pixels = torch.cat([images.read(part) for part in torch.arange(len(images)).split(4096)])
+    return TensorImages(
+        pixels.to(device), images.labels, images.classes, images.name, images.digest
+    )

@@ -1,0 +1,141 @@
+"""A study as a value: a question, its cells and seeds, and how to spend trials on them."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from raysl.config import to_dict
+from raysl.recipe import Recipe
+from raysl.result import TrialResult
+
+Cell = Mapping[str, Any]  # {"arm": "simclr", "pool_size": 500}
+Phase = Literal["search", "confirm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one trial gets: `workers` processes (DDP when more than one), each with these."""
+
+    workers: int = 1
+    cpus_per_worker: int = 1
+    gpus_per_worker: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A recipe to run now, with its place in the study.
+
+    seed: of the repetition (recipe.seed and recipe.subset_seed follow from it).
+    params: what the search chose, by dotted recipe field; empty without a search.
+    number: counts the proposals of one cell and phase from 0.
+    attempt: 1, or more where earlier attempts failed.
+    """
+
+    recipe: Recipe
+    cell: Cell
+    phase: Phase
+    seed: int
+    number: int
+    params: Mapping[str, Any] = field(default_factory=dict)
+    attempt: int = 1
+
+    @property
+    def final(self) -> bool:
+        """Only the confirmation phase touches the test split."""
+        return self.phase == "confirm"
+
+
+class Planner(Protocol):
+    """Decides the next trial. Whoever executes calls these from one thread."""
+
+    def ask(self) -> Proposal | None:
+        """A proposal to run now; None: nothing until something is told, or finished."""
+        ...
+
+    def tell(self, proposal: Proposal, result: TrialResult) -> None:
+        """A result; on a restart also the stored ones, in their first order, never asked for."""
+        ...
+
+    @property
+    def finished(self) -> bool: ...
+
+
+class Space(Protocol):
+    """A search space: called with an optuna Trial, returns {dotted recipe field: value}."""
+
+    def __call__(self, trial: Any) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A question with everything needed to answer it.
+
+    data: a store's path or "sklearn:digits", opened by `load_splits` wherever a trial runs.
+    axes: name -> values; the cells are their product. "arm" and "pool_size" are expected by
+        the analysis.
+    resolve: (base, cell) -> the recipe of that cell, seed not yet set. A recipe that ignores an
+        axis (scratch ignores the pool) must not depend on it; equal recipes run once.
+    arm, baseline: the comparison whose threshold is sought along `size_axis`.
+    objective: a metric without its split; the search reads val/..., the report test/...
+    space, trials: the search in each cell (skipped without a space); search_seed is its seed.
+    scheduler: "asha" prunes trials of the search early (through Ray Tune).
+    """
+
+    name: str
+    question: str
+    data: str
+    base: Recipe
+    axes: Mapping[str, tuple[Any, ...]]
+    resolve: Callable[[Recipe, Cell], Recipe]
+    arm: str
+    baseline: str | None
+    confirm_seeds: tuple[int, ...]
+    size_axis: str = "pool_size"
+    objective: str = "linear_top1"
+    space: Space | None = None
+    trials: int = 0
+    search_seed: int = 1_000_000
+    sampler: str = "TPESampler"
+    scheduler: Literal["asha"] | None = None
+    resources: Resources = Resources()
+
+    def cells(self) -> list[Cell]:
+        """All distinct cells: those with equal recipes are one, with `size_axis` set to None."""
+        found: dict[str, dict[str, Any]] = {}
+        for values in itertools.product(*self.axes.values()):
+            cell = dict(zip(self.axes, values, strict=True))
+            digest = self.resolve(self.base, cell).digest()
+            if digest in found:
+                found[digest][self.size_axis] = None
+            else:
+                found[digest] = cell
+        return list(found.values())
+
+    def describe(self) -> dict[str, Any]:
+        """The content of study.json: what the results mean, readable without this code."""
+        return {
+            "name": self.name,
+            "question": self.question,
+            "data": self.data,
+            "base": self.base.to_dict(),
+            "axes": to_dict(self.axes),
+            "arm": self.arm,
+            "baseline": self.baseline,
+            "size_axis": self.size_axis,
+            "objective": self.objective,
+            "confirm_seeds": list(self.confirm_seeds),
+            "space": None if self.space is None else to_dict(self.space),
+            "trials": self.trials,
+            "search_seed": self.search_seed,
+            "sampler": self.sampler if self.space else None,
+            "scheduler": self.scheduler,
+        }
+
+    def digest(self) -> str:
+        """Changes with anything that changes results, not with resources."""
+        recipes = [self.resolve(self.base, cell).digest() for cell in self.cells()]
+        text = json.dumps([self.describe(), recipes], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
