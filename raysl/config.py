@@ -96,8 +96,12 @@ def _coerce_union(value: Any, options: tuple[Any, ...], where: str) -> Any:
             return coerce(value, kind, where=where)
         except ValueError as error:
             errors.append(error)
-    raise errors[-1] if len(kinds) == 1 else ValueError(
-        f"{where} must be {' or '.join(describe(k) for k in options)}, not {value!r}."
+    raise (
+        errors[-1]
+        if len(kinds) == 1
+        else ValueError(
+            f"{where} must be {' or '.join(describe(k) for k in options)}, not {value!r}."
+        )
     )
 
 

@@ -1,0 +1,43 @@
+"""Running a study on Ray: the only package that imports ray, and only once it is used."""
+
+from pathlib import Path
+
+from raysl.study.ledger import Ledger
+
+# What Ray adds to a trial, for estimates. Medians of benchmarks/trial_overhead.py on 2 cores.
+START_SECONDS = 9.0  # starting Ray, the first process and its import of torch, once per study
+TRIAL_SECONDS = 0.1  # a one-worker trial from the second on, in a process that is reused
+GROUP_SECONDS = 16.0  # a trial of two or more workers: Ray Train starts its processes anew
+
+
+def run_on_ray(
+    ledger: Ledger,
+    *,
+    address: str | None = None,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    max_concurrent: int | None = None,
+    token_path: Path | None = None,
+) -> None:
+    """Run all that the ledger proposes, on a Ray of its own or on the cluster at `address`.
+
+    num_cpus, num_gpus: what an own Ray may use; all of this machine by default.
+    max_concurrent: trials at a time; by default as many as fit the cluster as it is now, so a
+        cluster that grows by itself needs the number.
+    token_path: the cluster's token file; without one Ray's own places are searched.
+    Trials write into the ledger's directories: with several machines these must be on a file
+    system that all of them share. SIGINT and SIGTERM let running trials save, then raise
+    KeyboardInterrupt; the same call resumes. Raises ValueError where no trial could ever fit.
+    """
+    from raysl.cluster.session import session
+    from raysl.cluster.tune import run_study
+
+    resources = ledger.study.resources
+    with session(
+        address=address,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        token_path=token_path,
+        groups=resources.workers > 1,
+    ) as place:
+        run_study(ledger, storage=place, max_concurrent=max_concurrent)

@@ -6,6 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from raysl.data.digest import image_hash, joint_digest, split_digest
+
 UNLABELLED = -1
 
 
@@ -41,6 +43,11 @@ class Splits:
     test: Images
     source: str = ""
 
+    @property
+    def digest(self) -> str:
+        """Of all four splits: the `dataset` of a recipe."""
+        return joint_digest(i.digest for i in (self.pool, self.train, self.val, self.test))
+
 
 @dataclass(frozen=True, eq=False)
 class TensorImages:
@@ -62,6 +69,21 @@ class TensorImages:
 
     def read(self, indices: Tensor) -> Tensor:
         return self.pixels[indices.to(self.pixels.device)]  # [B, C, S, S]
+
+
+def tensor_images(
+    pixels: Tensor, labels: Tensor, *, classes: tuple[str, ...], name: str
+) -> TensorImages:
+    """Images held in memory with the digest of their content, the same as that of a raw store."""
+    num_images, channels, height, width = pixels.shape
+    content = pixels.cpu().contiguous().numpy().reshape(num_images, -1)
+    digest = split_digest(
+        b"".join(image_hash(image.tobytes()) for image in content),
+        labels.cpu().numpy(),
+        classes=classes,
+        shape=(channels, height, width),
+    )
+    return TensorImages(pixels, labels, classes, name, digest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,3 +133,14 @@ def resident(images: Images, device: torch.device | str, *, budget_bytes: int) -
     return TensorImages(
         pixels.to(device), images.labels, images.classes, images.name, images.digest
     )
+
+
+def channel_statistics(
+    images: Images, *, num_examples: int = 4096
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel's pixels in 0-1, of evenly spaced images."""
+    indices = torch.linspace(0, len(images) - 1, min(len(images), num_examples)).long()
+    pixels = images.read(indices).double() / 255  # [N, C, S, S]
+    mean = pixels.mean(dim=(0, 2, 3)).tolist()
+    std = pixels.std(dim=(0, 2, 3), correction=0).clamp(min=1e-3).tolist()
+    return tuple(round(m, 4) for m in mean), tuple(round(s, 4) for s in std)

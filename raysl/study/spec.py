@@ -1,9 +1,10 @@
 """A study as a value: a question, its cells and seeds, and how to spend trials on them."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -49,14 +50,26 @@ class Proposal:
 
 
 class Planner(Protocol):
-    """Decides the next trial. Whoever executes calls these from one thread."""
+    """Decides the next trial. Whoever executes calls these from one thread.
+
+    A restart first adopts every stored proposal in its first order, then tells the stored results:
+    a planner then proposes what it would have proposed without the interruption.
+    """
 
     def ask(self) -> Proposal | None:
         """A proposal to run now; None: nothing until something is told, or finished."""
         ...
 
     def tell(self, proposal: Proposal, result: TrialResult) -> None:
-        """A result; on a restart also the stored ones, in their first order, never asked for."""
+        """The result of a proposal that was asked for or adopted."""
+        ...
+
+    def adopt(self, proposal: Proposal) -> None:
+        """Count a proposal of an earlier process as asked for."""
+        ...
+
+    def planned(self) -> Iterator[tuple[Cell, int]]:
+        """(cell, its trials in both phases) for every cell, repeated points not known yet."""
         ...
 
     @property
@@ -64,9 +77,13 @@ class Planner(Protocol):
 
 
 class Space(Protocol):
-    """A search space: called with an optuna Trial, returns {dotted recipe field: value}."""
+    """A search space: suggests with an optuna Trial and returns {dotted recipe field: value}.
 
-    def __call__(self, trial: Any) -> Mapping[str, Any]: ...
+    A frozen dataclass, so that study.json can hold it. Nothing suggested for a cell (a baseline,
+    say) means nothing to search there.
+    """
+
+    def __call__(self, trial: Any, cell: Cell) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +99,7 @@ class Study:
     objective: a metric without its split; the search reads val/..., the report test/...
     space, trials: the search in each cell (skipped without a space); search_seed is its seed.
     scheduler: "asha" prunes trials of the search early (through Ray Tune).
+    arm_overrides: {arm: {dotted recipe field: value}}, applied after `resolve`.
     """
 
     name: str
@@ -100,14 +118,36 @@ class Study:
     search_seed: int = 1_000_000
     sampler: str = "TPESampler"
     scheduler: Literal["asha"] | None = None
+    arm_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     resources: Resources = Resources()
+
+    def with_overrides(self, changes: Mapping[str, Any]) -> "Study":
+        """A copy with recipe fields changed: {"method.temperature": 0.1, "scratch.optim.lr": ...}.
+
+        A path that starts with another arm's name changes that arm only; any other path changes
+        the base recipe, from which all arms take what they share.
+        """
+        arms = [arm for arm in self.axes.get("arm", ()) if arm != self.base.method_name]
+        base_changes: dict[str, Any] = {}
+        arm_changes = {arm: dict(fields) for arm, fields in self.arm_overrides.items()}
+        for path, value in changes.items():
+            head, _, rest = path.partition(".")
+            if path in self.axes or path in ("seed", "subset_seed", "dataset"):
+                raise ValueError(f"{path} is set by the study itself; change its own arguments.")
+            if head in arms and rest:
+                arm_changes.setdefault(head, {})[rest] = value
+            else:
+                base_changes[path] = value
+        return dataclasses.replace(
+            self, base=self.base.with_overrides(base_changes), arm_overrides=arm_changes
+        )
 
     def cells(self) -> list[Cell]:
         """All distinct cells: those with equal recipes are one, with `size_axis` set to None."""
         found: dict[str, dict[str, Any]] = {}
         for values in itertools.product(*self.axes.values()):
             cell = dict(zip(self.axes, values, strict=True))
-            digest = self.resolve(self.base, cell).digest()
+            digest = self.recipe(cell, {}, 0).digest()
             if digest in found:
                 found[digest][self.size_axis] = None
             else:
@@ -132,10 +172,17 @@ class Study:
             "search_seed": self.search_seed,
             "sampler": self.sampler if self.space else None,
             "scheduler": self.scheduler,
+            "arm_overrides": to_dict(self.arm_overrides),
         }
+
+    def recipe(self, cell: Cell, params: Mapping[str, Any], seed: int) -> Recipe:
+        """The cell's recipe with what a search chose and one repetition's seed."""
+        seeds = {"seed": seed, "subset_seed": seed}
+        own = self.arm_overrides.get(cell.get("arm", ""), {})
+        return self.resolve(self.base, cell).with_overrides({**own, **params, **seeds})
 
     def digest(self) -> str:
         """Changes with anything that changes results, not with resources."""
-        recipes = [self.resolve(self.base, cell).digest() for cell in self.cells()]
+        recipes = [self.recipe(cell, {}, 0).digest() for cell in self.cells()]
         text = json.dumps([self.describe(), recipes], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,206 @@
+"""The numbers that curves and thresholds are made of, from a study's results or a bare table."""
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raysl.analysis.wording import count
+from raysl.config import unknown_name
+
+BASELINES = ("scratch", "random", "supervised")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The metric of one trial.
+
+    size: None where the arm does not depend on it: one level for all sizes.
+    where: how a message names the row: "row 3" or "trial 1f0a".
+    """
+
+    arm: str
+    size: float | None
+    seed: int
+    value: float
+    where: str = ""
+
+    def __str__(self) -> str:
+        size = "any size" if self.size is None else f"size {count(self.size)}"
+        return f"{self.where or 'a row'} ({self.arm}, {size}, seed {self.seed})"
+
+
+def read_table(path: Path, *, size: str = "size", metric: str = "metric") -> list[Score]:
+    """Scores from a CSV or Parquet file with columns arm, size, seed, metric.
+
+    An empty size means that the arm does not depend on it. `size` and `metric` name other columns.
+    """
+    if not path.is_file():
+        raise ValueError(f"There is no table {path}; name a CSV or Parquet file.")
+    rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    if not rows:
+        raise ValueError(f"{path} has no rows; it needs columns arm, {size}, seed, {metric}.")
+    for column in ("arm", size, "seed", metric):
+        if column not in rows[0]:
+            raise ValueError(f"{path}: {unknown_name('column', column, list(rows[0]))}")
+    first = 2 if path.suffix != ".parquet" else 1  # as an editor counts lines, header included
+    return check_scores(
+        [
+            Score(
+                arm=_name(row["arm"], f"row {number}"),
+                size=_size(row[size], f"row {number}"),
+                seed=_seed(row["seed"], f"row {number}"),
+                value=_value(row[metric], f"row {number}", metric),
+                where=f"row {number}",
+            )
+            for number, row in enumerate(rows, start=first)
+        ]
+    )
+
+
+def scores_from_results(
+    table: Any, *, metric: str, size_axis: str = "pool_size", where: Mapping[str, Any] | None = None
+) -> list[Score]:
+    """Scores of the finished confirmation trials in a results table (`load_results`).
+
+    where: values of further axes; a trial that is null on one of them belongs to every value.
+    Failed trials and those without the metric are not among them; the report lists both.
+    """
+    if metric not in table.column_names:
+        return []
+    scores = []
+    for row in table.to_pylist():
+        fits = all(row.get(axis) in (None, value) for axis, value in (where or {}).items())
+        if row["phase"] == "confirm" and row["status"] == "ok" and fits:
+            value, size = row[metric], row.get(size_axis)
+            if value is not None and math.isfinite(value):
+                size = None if size is None else float(size)
+                name = f"trial {row['digest']}"
+                scores.append(Score(row["arm"], size, row["seed"], value, name))
+    return check_scores(scores)
+
+
+def check_scores(scores: Sequence[Score]) -> list[Score]:
+    """The scores in order, or a ValueError that names the row at fault."""
+    seen: dict[tuple[str, float | None, int], Score] = {}
+    flat: dict[str, Score] = {}
+    for score in scores:
+        if not math.isfinite(score.value):
+            raise ValueError(f"{_start(score)} has no finite metric; fill it in or remove the row.")
+        if score.size is not None and not (math.isfinite(score.size) and score.size > 0):
+            raise ValueError(
+                f"{_start(score)}: a size must be above 0; leave it empty for an arm "
+                "that does not depend on it."
+            )
+        key = (score.arm, score.size, score.seed)
+        if key in seen:
+            raise ValueError(
+                f"{_start(score)} repeats {seen[key].where or 'an earlier row'}; give repetitions "
+                "different seeds, and keep one row for each arm, size and seed."
+            )
+        seen[key] = score
+        other = flat.setdefault(score.arm, score)
+        if (other.size is None) != (score.size is None):
+            raise ValueError(
+                f"Arm {score.arm!r} has rows with a size and without ({other.where}, "
+                f"{score.where}); an arm either depends on the size or does not."
+            )
+    order = [(s.arm, -1.0 if s.size is None else s.size, s.seed) for s in scores]
+    return [scores[i] for i in sorted(range(len(scores)), key=order.__getitem__)]
+
+
+def choose_arms(
+    scores: Iterable[Score], arm: str | None = None, baseline: str | None = None
+) -> tuple[str, str]:
+    """The pair to compare; only a baseline called scratch, random or supervised is guessed."""
+    arms = sorted({score.arm for score in scores})
+    for name in (arm, baseline):
+        if name is not None and name not in arms:
+            raise ValueError(unknown_name("arm", name, arms))
+    if len(arms) < 2:
+        raise ValueError(f"A comparison needs two arms, and there is only {arms}.")
+    if baseline is None:
+        usual = [name for name in arms if name in BASELINES and name != arm]
+        if len(usual) != 1:
+            raise ValueError(f"Name the baseline; the arms are {', '.join(arms)}.")
+        baseline = usual[0]
+    if arm is None:
+        others = [name for name in arms if name != baseline]
+        if len(others) != 1:
+            raise ValueError(
+                f"Name the arm to compare with {baseline!r}; it may be {', '.join(others)}."
+            )
+        arm = others[0]
+    if arm == baseline:
+        raise ValueError(f"Arm and baseline are both {arm!r}; name two different arms.")
+    return arm, baseline
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        rows = []
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"{path} line {reader.line_num} does not have {len(reader.fieldnames or ())} "
+                    "values as the header has; numbers must be written without thousands commas."
+                )
+            rows.append({str(k).strip(): v.strip() for k, v in row.items()})
+        return rows
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
+    return rows
+
+
+def _start(score: Score) -> str:
+    text = str(score)
+    return text[0].upper() + text[1:]
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _name(value: Any, where: str) -> str:
+    if value is None or not str(value).strip():
+        raise ValueError(f"{where.capitalize()} names no arm; fill it in or remove the row.")
+    return str(value)
+
+
+def _size(value: Any, where: str) -> float | None:
+    if value is None or value == "":
+        return None
+    number = _number(value)
+    if number is None:
+        raise ValueError(f"{where.capitalize()}: the size must be a number, not {value!r}.")
+    return number
+
+
+def _seed(value: Any, where: str) -> int:
+    number = _number(value)
+    if number is None or not number.is_integer():
+        raise ValueError(f"{where.capitalize()}: the seed must be a whole number, not {value!r}.")
+    return int(number)
+
+
+def _value(value: Any, where: str, metric: str) -> float:
+    if value is None or value == "":
+        raise ValueError(f"{where.capitalize()} has no {metric}; fill it in or remove the row.")
+    number = _number(value)
+    if number is None:
+        raise ValueError(f"{where.capitalize()}: {metric} must be a number, not {value!r}.")
+    return number

@@ -1,0 +1,80 @@
+"""The best single switch point of difference curves, exactly, for many curves at once.
+
+D(x) is piecewise linear in x = log n through its values at K sizes. The rule "use the arm iff
+n >= n*" has least regret at L = argmin over x of the integral of D from the first size to x. L is
+an upward crossing of D or an end of the range: the first size where the arm is ahead throughout,
+the last where it never is.
+"""
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def switch_points(x: Array, differences: Array) -> Array:
+    """L of each curve [J] from the knots' x [K], increasing, and D there [J, K]."""
+    widths = np.diff(x)
+    left, right = differences[:, :-1], differences[:, 1:]  # [J, K-1] each
+    at_knots = np.zeros_like(differences)  # the integral of D up to each knot
+    np.cumsum((left + right) / 2 * widths, axis=1, out=at_knots[:, 1:])
+    rises = (left < 0) & (right > 0)
+    steps = np.where(rises, -left / np.where(rises, right - left, 1.0), 0.0) * widths
+    at_crossings = np.where(rises, at_knots[:, :-1] + left * steps / 2, np.inf)
+    candidates = np.concatenate([np.broadcast_to(x, differences.shape), x[:-1] + steps], axis=1)
+    best = np.argmin(np.concatenate([at_knots, at_crossings], axis=1), axis=1)
+    return np.take_along_axis(candidates, best[:, None], axis=1)[:, 0]
+
+
+def bend(x: Array, differences: Array, shares: Array, *, parts: int = 4) -> tuple[Array, Array]:
+    """Finer knots, with each curve [J, K] bent by its share [J] of the neighbours' parabolas.
+
+    Share 0 leaves it straight between its knots; 1 is the mean of the parabolas through each three
+    knots around a segment. With two knots nothing is known of a bend, and nothing changes.
+    """
+    if len(x) < 3:
+        return x, differences
+    widths = np.diff(x)
+    slopes = np.diff(differences, axis=1) / widths  # [J, K-1]
+    parabolas = np.diff(slopes, axis=1) / (x[2:] - x[:-2])  # [J, K-2], x^2 coefficients
+    padded = np.concatenate([parabolas[:, :1], parabolas, parabolas[:, -1:]], axis=1)
+    depth = shares[:, None] * (padded[:, :-1] + padded[:, 1:]) / 2 * widths**2  # [J, K-1]
+    u = np.arange(parts) / parts
+    start, change = differences[:, :-1, None], np.diff(differences, axis=1)[:, :, None]
+    inner = start + change * u - depth[:, :, None] * (u * (1 - u))  # [J, K-1, parts]
+    knots = np.append((x[:-1, None] + widths[:, None] * u).ravel(), x[-1])
+    return knots, np.concatenate([inner.reshape(len(inner), -1), differences[:, -1:]], axis=1)
+
+
+def sign_changes(x: Array, difference: Array) -> list[tuple[float, int, int, bool]]:
+    """Where one curve D [K] changes sign: (x there, knot before, knot after, upwards)."""
+    knots = np.flatnonzero(difference)
+    found = []
+    for i, j in itertools.pairwise(knots):
+        before, after = difference[i], difference[j]
+        if before * after < 0:
+            # between them D is straight, or lies on zero: then the middle of that stretch
+            place = x[i] - before * (x[j] - x[i]) / (after - before) if j == i + 1 else None
+            middle = (x[i + 1] + x[j - 1]) / 2
+            found.append((float(middle if place is None else place), int(i), int(j), bool(before < 0)))
+    return found
+
+
+def reversal_probabilities(differences: Array) -> tuple[float, float]:
+    """From draws of D at the knots [J, K]: P(two changes of sign), P(from above zero to below).
+
+    Each is the largest probability, over all choices of three (two) sizes, that D alternates
+    there. Counting the changes of every draw instead would call noise around zero a crossing.
+    """
+    above = (differences > 0).astype(np.float32)  # [J, K]
+    below = (differences < 0).astype(np.float32)
+    num_draws, num_knots = differences.shape
+    falls = np.triu(above.T @ below, 1).max(initial=0.0)
+    twice = 0.0
+    for j in range(1, num_knots - 1):
+        peak = (below[:, :j] * above[:, j : j + 1]).T @ below[:, j + 1 :]
+        dip = (above[:, :j] * below[:, j : j + 1]).T @ above[:, j + 1 :]
+        twice = max(twice, float(peak.max()), float(dip.max()))
+    return twice / num_draws, float(falls) / num_draws

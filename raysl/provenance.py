@@ -1,0 +1,51 @@
+"""Where a number comes from: versions, device, data and the commit of this checkout."""
+
+import platform
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import torchvision
+
+import raysl
+from raysl.data.images import Splits
+
+
+def provenance(splits: Splits, *, device: torch.device | str) -> dict[str, Any]:
+    """What a reader needs to know about where a number comes from."""
+    kind = torch.device(device).type
+    return {
+        "commit": commit(),
+        "raysl": raysl.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+        "device": torch.cuda.get_device_name(device) if kind == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "data": splits.source,
+        "data_digest": splits.digest,
+        "pool_digest": splits.pool.digest,
+        "train_digest": splits.train.digest,
+        "val_digest": splits.val.digest,
+        "test_digest": splits.test.digest,
+    }
+
+
+@lru_cache
+def commit() -> str | None:
+    """The commit of the checkout that raysl runs from, "-dirty" if changed; None outside of one."""
+    here = Path(raysl.__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    tracked = ["git", "-C", str(here), "ls-files", "--error-unmatch", "__init__.py"]
+    try:
+        subprocess.run(tracked, capture_output=True, check=True, timeout=10)
+        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip()

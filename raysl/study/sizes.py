@@ -1,0 +1,135 @@
+"""The study of a size threshold: one method against its baselines over pool sizes."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from raysl.data.images import Splits, channel_statistics
+from raysl.data.subset import require_labels
+from raysl.optim import Duration
+from raysl.recipe import EarlyStopping, Recipe, method_class
+from raysl.study.spec import Cell, Resources, Space, Study
+
+# A classifier on a few hundred labels sees each of them many times; the validation loss, not this
+# number, ends its training.
+SCRATCH_DURATION = Duration(100, "epochs")
+SCRATCH_BATCH = 64
+SCRATCH_STOPPING = EarlyStopping(every=20, patience=10)
+
+
+def resolve_arm(base: Recipe, cell: Cell) -> Recipe:
+    """The base for its own method, the baseline's own recipe otherwise.
+
+    What the arms share is the data, the encoder, the labels, the evaluation, the precision and
+    the pixels' normalisation.
+    """
+    if cell["arm"] == base.method_name:
+        return dataclasses.replace(base, pool_size=cell["pool_size"])
+    return baseline_recipe(base, cell["arm"], cell["pool_size"])
+
+
+def resolve_labelled_pool(base: Recipe, cell: Cell) -> Recipe:
+    """`resolve_arm` where every image of the pool is labelled."""
+    return resolve_arm(dataclasses.replace(base, label_size=cell["pool_size"]), cell)
+
+
+def baseline_recipe(base: Recipe, arm: str, pool_size: int) -> Recipe:
+    """The recipe of another arm beside `base`, with that arm's own views and optimiser."""
+    chosen = method_class(arm)
+    views = dataclasses.replace(
+        chosen.views, size=base.views.size, mean=base.views.mean, std=base.views.std
+    )
+    recipe = dataclasses.replace(
+        base,
+        method=chosen.Config(),
+        views=views,
+        optim=chosen.optim,
+        pool_size=pool_size if chosen.trains_on == "pool" else None,
+        batch_size=base.batch_size if chosen.trains_on == "pool" else 2,
+    )
+    if chosen.trains_on == "labels":
+        return dataclasses.replace(
+            recipe,
+            batch_size=min(SCRATCH_BATCH, recipe.label_size),
+            duration=SCRATCH_DURATION,
+            early_stopping=SCRATCH_STOPPING,
+        )
+    if chosen.trains_on == "nothing":
+        return dataclasses.replace(
+            recipe, duration=Duration(0, "steps"), early_stopping=None, num_evaluations=1
+        )
+    return recipe
+
+
+def size_study(
+    splits: Splits,
+    *,
+    name: str,
+    question: str,
+    base: Recipe,
+    arms: Sequence[str],
+    baseline: str | None,
+    sizes: Sequence[int],
+    seeds: int,
+    follow_labels: bool = False,
+    space: Space | None = None,
+    trials: int = 0,
+    sampler: str = "TPESampler",
+    scheduler: Any = None,
+    workers: int = 1,
+    cpus_per_worker: int = 1,
+    gpus_per_worker: float = 0.0,
+) -> Study:
+    """A study over pool sizes, checked against the data before anything is spent.
+
+    follow_labels: all images of the pool are labelled, label_size = pool_size in every cell.
+    """
+    check_sizes(splits, sizes)
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, not {seeds}.")
+    for arm in arms:
+        method_class(arm)
+    for label_size in sizes if follow_labels else [base.label_size]:
+        require_labels(splits, label_size)
+    axes: dict[str, tuple[Any, ...]] = {"arm": tuple(arms), "pool_size": tuple(sorted(sizes))}
+    study = Study(
+        name=name,
+        question=question,
+        data=splits.source,
+        base=base,
+        axes=axes,
+        resolve=resolve_labelled_pool if follow_labels else resolve_arm,
+        arm=base.method_name,
+        baseline=baseline,
+        confirm_seeds=tuple(range(seeds)),
+        space=space,
+        trials=trials,
+        sampler=sampler,
+        scheduler=scheduler,
+        resources=Resources(
+            workers=workers, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker
+        ),
+    )
+    study.cells()  # builds every recipe once, so that a wrong one raises here
+    return study
+
+
+def normalised(recipe: Recipe, splits: Splits) -> Recipe:
+    """The recipe with the pool's own channel statistics as its normalisation."""
+    mean, std = channel_statistics(splits.pool)
+    return dataclasses.replace(recipe, views=dataclasses.replace(recipe.views, mean=mean, std=std))
+
+
+def check_sizes(splits: Splits, sizes: Sequence[int]) -> None:
+    """A sentence if the sizes cannot be drawn from the pool."""
+    if not sizes:
+        raise ValueError("sizes is empty; give pool sizes such as sizes=500,2000,8000.")
+    if min(sizes) < 2:
+        raise ValueError(f"sizes must be at least 2 images, not {min(sizes)}.")
+    if len(set(sizes)) < len(sizes):
+        raise ValueError(f"sizes names a size twice: {', '.join(map(str, sizes))}.")
+    if max(sizes) > len(splits.pool):
+        raise ValueError(
+            f"sizes goes up to {max(sizes)}, but the pool of {splits.source} has "
+            f"{len(splits.pool)} images; use sizes up to {len(splits.pool)}."
+        )

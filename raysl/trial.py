@@ -1,0 +1,318 @@
+"""One trial from recipe to result, idempotent in its directory."""
+
+import resource
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from raysl.data.images import Images, Splits, Subset, resident
+from raysl.data.subset import nested_order, require_labels
+from raysl.evaluation import evaluate
+from raysl.evaluation.diagnostics import collapsed, diagnose
+from raysl.provenance import provenance
+from raysl.recipe import Recipe
+from raysl.result import (
+    METRICS_FILE,
+    TrialResult,
+    read_result,
+    write_result,
+)
+from raysl.tracking import Jsonl
+from raysl.train import (
+    Interrupted,
+    StopTrial,
+    TrainState,
+    World,
+    evaluation_steps,
+    initial_state,
+    read_checkpoint,
+    train,
+)
+
+CHECKPOINT_FILE = "checkpoint.pt"
+ENCODER_FILE = "encoder.pt"
+CHECKPOINT_SECONDS = 10.0
+RESIDENT_BYTES = 8 * 2**30  # of device memory that images may take
+
+Progress = Callable[[int, Mapping[str, float]], None]
+
+
+def ignore_progress(step: int, metrics: Mapping[str, float]) -> None:
+    """The progress of a trial that nobody watches."""
+
+
+def run_trial(
+    recipe: Recipe,
+    splits: Splits,
+    *,
+    directory: Path,
+    final: bool,
+    device: torch.device | str = "cpu",
+    report: Progress = ignore_progress,
+    interrupt: threading.Event | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    world: World = World(),
+) -> TrialResult:
+    """Train, evaluate and write result.json; what is there already is not done again.
+
+    A stored result is returned as it is; a checkpoint is resumed. `final` also evaluates the test
+    split, which nothing else reads. report(step, metrics) may raise StopTrial: the result then
+    has status "stopped". SIGTERM, SIGINT or `interrupt` save and raise Interrupted. Any other
+    exception leaves no result. With more than one worker every rank calls this; rank 0 writes.
+    """
+    stored = read_result(directory) if world.rank == 0 else None
+    if stored is not None and stored.status == "ok" and (stored.final or not final):
+        return stored
+    started = time.perf_counter()
+    directory.mkdir(parents=True, exist_ok=True)
+    pool, labelled = check_splits(recipe, splits)
+    images = resident(
+        pool if recipe.trains_on == "pool" else labelled, device, budget_bytes=RESIDENT_BYTES
+    )
+    state = initial_state(recipe, images, device=device)
+    saved = read_checkpoint(directory / CHECKPOINT_FILE, world=world)
+    if saved is not None:
+        state.restore(saved)
+    tracker = Jsonl(directory / METRICS_FILE) if world.rank == 0 else None
+    looks = evaluation_steps(recipe, state.num_steps)
+    last_save = time.perf_counter()
+    status = "ok"
+
+    def assess(*, test: bool) -> tuple[dict[str, float], dict[str, int], dict[str, float]]:
+        encoder = state.method.evaluated
+        evaluation = evaluate(
+            encoder,
+            train=labelled,
+            val=splits.val,
+            test=splits.test if test else None,
+            views=recipe.views,
+            config=recipe.evaluation,
+            device=device,
+        )
+        diagnosis = diagnose(
+            encoder,
+            splits.val,
+            recipe.views,
+            device=device,
+            seed=recipe.seed,
+            num_examples=recipe.evaluation.diagnostics_examples,
+            batch_size=recipe.evaluation.batch_size,
+        )
+        return evaluation.metrics, evaluation.protocols, diagnosis
+
+    with signals(interrupt) as interrupted:
+
+        def on_report(state: TrainState, metrics: Mapping[str, float]) -> None:
+            nonlocal last_save
+            if tracker is None:
+                return
+            if state.step in looks:
+                scores, _, diagnosis = assess(test=False)
+                metrics = {**metrics, **scores, **_prefixed(diagnosis)}
+            due = time.perf_counter() - last_save > checkpoint_seconds
+            if due or interrupted.is_set():
+                state.save(directory / CHECKPOINT_FILE)
+                last_save = time.perf_counter()
+            tracker.log(state.step, metrics)
+            if interrupted.is_set():
+                raise Interrupted(f"saved after update {state.step} of {state.num_steps}")
+            report(state.step, metrics)
+
+        if stored is not None and (directory / ENCODER_FILE).exists():
+            _load_encoder(state, directory)
+        else:
+            try:
+                state = train(
+                    recipe,
+                    images,
+                    device=device,
+                    report=on_report,
+                    state=state,
+                    validation=splits.val,
+                    interrupted=interrupted.is_set,
+                    world=world,
+                )
+            except StopTrial:
+                status = "stopped"
+
+    if world.rank > 0:
+        return TrialResult(
+            digest=recipe.digest(), recipe=recipe.to_dict(), status="ok", final=final
+        )
+    metrics, protocols, diagnosis = assess(test=final)
+    if state.method.head is not None:
+        metrics |= head_top1(state, splits, recipe, test=final, device=device)
+    metrics |= _prefixed(diagnosis)
+    assert tracker is not None
+    tracker.log(state.step, metrics)
+    flags = ("collapsed",) if collapsed(diagnosis) else ()
+    seconds = time.perf_counter() - started
+    result = TrialResult(
+        digest=recipe.digest(),
+        recipe=recipe.to_dict(),
+        status="ok" if status == "ok" else "stopped",
+        final=final,
+        metrics=metrics,
+        protocols=protocols,
+        flags=flags,
+        cost=_cost(state, seconds, world=world, device=device),
+        provenance=provenance(splits, device=device),
+    )
+    _save_encoder(state, directory)
+    write_result(result, directory)
+    (directory / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return result
+
+
+def attempt_trial(recipe: Recipe, splits: Splits, **arguments: Any) -> TrialResult:
+    """`run_trial`, with an exception turned into a result of status "failed"; nothing is stored."""
+    try:
+        return run_trial(recipe, splits, **arguments)
+    except Interrupted:
+        raise
+    except Exception as error:
+        return failed(recipe, error, final=arguments["final"])
+
+
+def failed(recipe: Recipe, error: BaseException | str, *, final: bool) -> TrialResult:
+    """The result of a trial that raised `error`: its last lines, the sentence first."""
+    if isinstance(error, BaseException):
+        trace = "".join(traceback.format_exception(error)).strip().splitlines()
+        error = "\n".join([f"{type(error).__name__}: {error}", *trace[-12:]])
+    return TrialResult(
+        digest=recipe.digest(),
+        recipe=recipe.to_dict(),
+        status="failed",
+        final=final,
+        error=error,
+    )
+
+
+def check_splits(recipe: Recipe, splits: Splits) -> tuple[Images, Images]:
+    """The pool and the labelled images of this recipe, or a sentence that says what is wrong."""
+    if recipe.dataset != splits.digest:
+        raise ValueError(
+            f"The recipe is for data {recipe.dataset}, but {splits.source or 'the store'} holds "
+            f"{splits.digest}; start the study anew under another name."
+        )
+    num_pool = len(splits.pool)
+    if recipe.pool_size is not None and recipe.pool_size > num_pool:
+        raise ValueError(
+            f"pool_size={recipe.pool_size} is above the {num_pool} images of the pool; "
+            f"use sizes up to {num_pool}."
+        )
+    require_labels(splits, recipe.label_size)
+    pool_order = nested_order(num_pool, recipe.subset_seed)[: recipe.pool_size]
+    labels = splits.train.labels.numpy()
+    label_order = nested_order(len(labels), recipe.subset_seed, labels)[: recipe.label_size]
+    pool = Subset(splits.pool, _indices(pool_order))
+    return pool, Subset(splits.train, _indices(label_order))
+
+
+@torch.inference_mode()
+def head_top1(
+    state: TrainState,
+    splits: Splits,
+    recipe: Recipe,
+    *,
+    test: bool,
+    device: torch.device | str,
+) -> dict[str, float]:
+    """Accuracy of the method's own classifier, in percent, on val (and test)."""
+    from raysl.evaluation.features import extract
+
+    head = state.method.head
+    assert head is not None
+    head.eval()
+    metrics = {}
+    chosen = {"val": splits.val} | ({"test": splits.test} if test else {})
+    for name, images in chosen.items():
+        features = extract(
+            state.method.evaluated,
+            images,
+            recipe.views,
+            device=device,
+            batch_size=recipe.evaluation.batch_size,
+        )
+        predictions = head(features).argmax(dim=1).cpu()
+        metrics[f"{name}/head_top1"] = float((predictions == images.labels).float().mean() * 100)
+    return metrics
+
+
+@contextmanager
+def signals(event: threading.Event | None) -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set while the block runs, in the main thread of a process.
+
+    In another thread no handler can be set: there only the caller's `event` interrupts.
+    """
+    event = event or threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    watched = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: event.set()) for number in watched}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _cost(
+    state: TrainState, seconds: float, *, world: World, device: torch.device | str
+) -> dict[str, float]:
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cost = {
+        "seconds": seconds,
+        "train_seconds": state.seconds,
+        "device_seconds": seconds * world.size,
+        "examples": float(state.num_examples),
+        "steps": float(state.step),
+        "peak_memory_mb": peak_kb / 1024,
+    }
+    if state.seconds > 0:
+        cost["images_per_second"] = state.num_examples / state.seconds
+    if torch.device(device).type == "cuda":
+        cost["peak_device_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return cost
+
+
+def _prefixed(diagnosis: Mapping[str, float]) -> dict[str, float]:
+    return {f"features/{name}": value for name, value in diagnosis.items()}
+
+
+def _indices(order: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(order)).long()
+
+
+def _save_encoder(state: TrainState, directory: Path) -> None:
+    """The evaluated encoder and head: what a later final evaluation, and the user, load."""
+    path = directory / ENCODER_FILE
+    head = state.method.head
+    content = {
+        "encoder": state.method.evaluated.state_dict(),
+        "head": None if head is None else head.state_dict(),
+        "step": state.step,
+        "seconds": state.seconds,
+        "num_examples": state.num_examples,
+    }
+    temporary = path.with_name(path.name + ".new")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
+def _load_encoder(state: TrainState, directory: Path) -> None:
+    saved = torch.load(directory / ENCODER_FILE, map_location="cpu", weights_only=True)
+    state.method.evaluated.load_state_dict(saved["encoder"])
+    if state.method.head is not None:
+        state.method.head.load_state_dict(saved["head"])
+    state.step, state.seconds = saved["step"], saved["seconds"]
+    state.num_examples = saved["num_examples"]
