@@ -79,13 +79,13 @@ def run(
     help: Help = False,
 ) -> None:
     """Run a study, or go on with it: finished trials are not run again."""
-    from raysl.commands import run_session
+    from raysl.commands import run_study
 
     if help or file is None:
         _show_help(ctx, file)
         return
     study = _build(file, arguments, sets, small=small)
-    run_session(
+    run_study(
         study,
         runs=runs,
         tracking_uri=tracking_uri,
@@ -152,7 +152,7 @@ def ui(
     port: int = 5000,
 ) -> None:
     """Start MLflow's page on this machine with this project's store."""
-    from raysl.mlflow_tracker import default_tracking_uri, serve_ui
+    from raysl.mlflow_ui import default_tracking_uri, serve_ui
 
     serve_ui(tracking_uri or default_tracking_uri(runs), host=host, port=port)
 
@@ -164,9 +164,9 @@ def sync(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Bring MLflow up to date from the study's files."""
-    from raysl.mlflow_tracker import default_tracking_uri
-    from raysl.mlflow_tracker import sync as sync_study
     from raysl.commands import study_directory
+    from raysl.mlflow_mirror import sync as sync_study
+    from raysl.mlflow_ui import default_tracking_uri
 
     summary = sync_study(study_directory(study, runs), tracking_uri or default_tracking_uri(runs))
     console.print(str(summary))
@@ -206,13 +206,21 @@ def data_import(
     val_fraction: Annotated[float, typer.Option(help="Carved from train where not given.")] = 0.1,
     test_fraction: Annotated[float, typer.Option(help="Likewise.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Of the splits that are made.")] = 0,
+    split: Annotated[str, typer.Option(help="given: keep the source's splits; random.")] = "given",
+    class_names: Annotated[
+        str | None, typer.Option(help="Names of the classes in order, with commas between them.")
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="Of Parquet files.")] = None,
+    downloads: Annotated[
+        Path | None, typer.Option(help="Where torchvision looks for files and keeps them.")
+    ] = None,
     max_rejected: Annotated[
         float, typer.Option(help="Share of unreadable images above which the import fails.")
     ] = 0.01,
     keep_duplicates: Annotated[
         bool, typer.Option(help="Keep images of train that are in val or test too.")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="Of the data; default from SOURCE.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the data; default DESTINATION's.")] = None,
     licence: Annotated[Path | None, typer.Option(help="A file with the licence's text.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing store.")] = False,
 ) -> None:
@@ -229,10 +237,14 @@ def data_import(
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         seed=seed,
+        split=split,
+        class_names=[n.strip() for n in class_names.split(",")] if class_names else None,
+        label_column=label_column,
+        downloads=downloads,
         max_rejected=max_rejected,
         keep_duplicates=keep_duplicates,
         name=name,
-        licence=licence.read_text() if licence else None,
+        licence=licence,
         overwrite=overwrite,
     )
 

@@ -1,84 +1,23 @@
 """The training loop: one function for every method, on one device or as one DDP worker."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from raysl.data.images import Images
 from raysl.data.subset import batch_indices
-from raysl.encoder import build_encoder
-from raysl.methods import METHODS, Batch, Method
-from raysl.optim import build_optimizer, lr_factor, set_lr
+from raysl.feed import autocast, make_batch
+from raysl.optim import lr_factor, set_lr
 from raysl.recipe import Recipe
-from raysl.rng import derive_seed, generator, global_seed
-from raysl.views import eval_view, make_views
+from raysl.rng import derive_seed, global_seed
+from raysl.state import ALONE, TrainState, World, initial_state
+from raysl.stopping import look, out_of_patience
 
 REPORT_SECONDS = 2.0  # a report is due at least this often ...
 REPORTS = 50  # ... and this often a training, whatever its length
-
-
-class StopTrial(Exception):
-    """Raised by a report to end the trial early; what was measured so far is kept."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """The process was asked to end; the state was saved and the same command resumes."""
-
-
-@dataclass(frozen=True)
-class World:
-    """This worker's place among the workers of one trial."""
-
-    rank: int = 0
-    size: int = 1
-
-
-@dataclass
-class TrainState:
-    """All that a resume needs: live modules and counters. Randomness needs no state.
-
-    seconds, num_examples: spent on training so far, over restarts.
-    best: with early stopping, loss, step and weights of the best look, and looks since then.
-    """
-
-    method: Method
-    optimizer: torch.optim.Optimizer
-    num_steps: int
-    step: int = 0
-    seconds: float = 0.0
-    num_examples: int = 0
-    best: dict[str, Any] | None = None
-
-    def save(self, path: Path) -> None:
-        """Write to `path` by rename, so that a crash leaves the old file or the new one."""
-        temporary = path.with_name(path.name + ".new")
-        torch.save(
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "num_examples": self.num_examples,
-                "best": self.best,
-                "method": self.method.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            },
-            temporary,
-        )
-        temporary.replace(path)
-
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """Take over what `read_checkpoint` returned."""
-        self.method.load_state_dict(saved["method"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.step, self.seconds = saved["step"], saved["seconds"]
-        self.num_examples, self.best = saved["num_examples"], saved["best"]
 
 
 Report = Callable[[TrainState, Mapping[str, float]], None]
@@ -92,42 +31,6 @@ def never() -> bool:
     return False
 
 
-def read_checkpoint(path: Path, *, world: World) -> Mapping[str, Any] | None:
-    """The saved state as rank 0 finds it, given to all ranks; None without a file."""
-    saved = None
-    if world.rank == 0 and path.exists():
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    if world.size > 1:
-        box = [saved]
-        dist.broadcast_object_list(box, src=0)
-        saved = box[0]
-    return saved
-
-
-def initial_state(
-    recipe: Recipe, images: Images, *, device: torch.device | str = "cpu"
-) -> TrainState:
-    """Freshly initialised modules; the same for equal recipes, whatever `device`."""
-    chosen = METHODS[recipe.method_name]
-    channels, size, _ = images.shape
-    with global_seed(recipe.seed, "initialisation"):
-        encoder = build_encoder(
-            recipe.encoder, channels=channels, image_size=recipe.views.size or size
-        )
-        method = chosen(
-            recipe.method,
-            encoder,
-            num_examples=len(images),
-            num_classes=len(images.classes) if chosen.trains_on == "labels" else 0,
-        )
-    method.to(device)
-    if recipe.channels_last:
-        method.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(recipe.optim, method, batch_size=recipe.batch_size)
-    num_steps = recipe.duration.to_steps(num_examples=len(images), batch_size=recipe.batch_size)
-    return TrainState(method, optimizer, 0 if chosen.trains_on == "nothing" else num_steps)
-
-
 def train(
     recipe: Recipe,
     images: Images,
@@ -137,7 +40,7 @@ def train(
     state: TrainState | None = None,
     validation: Images | None = None,
     interrupted: Callable[[], bool] = never,
-    world: World = World(),
+    world: World = ALONE,
 ) -> TrainState:
     """Train the recipe's method on `images` (its pool or its labelled subset) to the end.
 
@@ -163,7 +66,7 @@ def train(
     means = _RunningMeans(device)
     method.train()
     with global_seed(recipe.seed, "training"):
-        while state.step < num_steps and not _out_of_patience(recipe, state):
+        while state.step < num_steps and not out_of_patience(recipe, state):
             step = state.step
             progress = step / num_steps
             # Dropout and the like draw from the global generator: make it a function of the step.
@@ -196,9 +99,9 @@ def train(
             looked = looks is not None and state.step % looks.every == 0
             if looked:
                 assert validation is not None
-                _look(recipe, state, validation, device=device, world=world)
+                look(recipe, state, validation, device=device, world=world)
             due = state.step % due_every == 0 or state.step in due_steps
-            ending = interrupted() or (looked and _out_of_patience(recipe, state))
+            ending = interrupted() or (looked and out_of_patience(recipe, state))
             if due or ending or means.seconds() > REPORT_SECONDS:
                 seconds = means.seconds()
                 metrics = means.take()
@@ -217,40 +120,10 @@ def train(
     return state
 
 
-def make_batch(
-    recipe: Recipe,
-    images: Images,
-    index: Tensor,
-    labels: Tensor | None,
-    *,
-    step: int,
-    progress: float,
-    device: torch.device | str,
-    purpose: str,
-) -> Batch:
-    """Read, augment and normalise the images at `index`; random only in (seed, purpose, step)."""
-    pixels = images.read(index).to(device, non_blocking=True)  # uint8 [B, C, S, S]
-    randomness = generator(recipe.seed, purpose, step, device=device)
-    with torch.no_grad():
-        views = make_views(pixels, recipe.views, randomness)
-        if recipe.channels_last:
-            views = [view.contiguous(memory_format=torch.channels_last) for view in views]
-    index = index.to(device)
-    return Batch(views, index, None if labels is None else labels[index], progress, randomness)
-
-
 def evaluation_steps(recipe: Recipe, num_steps: int) -> list[int]:
     """After which updates the recipe asks for an evaluation, the end not included."""
     n = recipe.num_evaluations
     return sorted({round(num_steps * i / n) for i in range(1, n)} - {0, num_steps})
-
-
-@contextmanager
-def autocast(recipe: Recipe, device: torch.device | str) -> Iterator[None]:
-    """bfloat16 autocast where the recipe asks for it."""
-    kind = torch.device(device).type
-    with torch.autocast(kind, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        yield
 
 
 class _RunningMeans:
@@ -284,71 +157,3 @@ class _RunningMeans:
                 "method.temperature, or set optim.clip_norm=1."
             )
         return {f"train/{name}": float(s) / self.num_steps for name, s in self.sums.items()}
-
-
-@torch.no_grad()
-def validation_loss(
-    recipe: Recipe,
-    method: Method,
-    images: Images,
-    *,
-    device: torch.device | str = "cpu",
-    world: World = World(),
-) -> float:
-    """The method's loss on `images` in evaluation mode, with the same views at every look."""
-    labels = images.labels.to(device) if method.trains_on == "labels" else None
-    batch_size = max(1, min(recipe.batch_size, len(images)) // world.size)
-    mine = torch.arange(world.rank, len(images) // world.size * world.size, world.size)
-    total = torch.zeros((), device=device)
-    count = 0
-    was_training = method.training
-    method.eval()
-    for number, index in enumerate(mine.split(batch_size)):
-        if len(index) < 2 and number:  # one leftover image cannot be contrasted with anything
-            continue
-        batch = make_batch(
-            recipe,
-            images,
-            index,
-            labels,
-            step=number,
-            progress=1.0,
-            device=device,
-            purpose="validation",
-        )
-        if labels is not None:  # a supervised loss needs no augmentation
-            view = eval_view(images.read(index).to(device), recipe.views)
-            batch = Batch([view], batch.index, batch.labels, 1.0, batch.generator)
-        with autocast(recipe, device):
-            total += method(batch)["loss"].float() * len(index)
-        count += len(index)
-    method.train(was_training)
-    mean = total / count
-    if world.size > 1:
-        dist.all_reduce(mean)
-        mean /= world.size
-    return float(mean)
-
-
-def _look(
-    recipe: Recipe,
-    state: TrainState,
-    validation: Images,
-    *,
-    device: torch.device | str,
-    world: World,
-) -> None:
-    """Compare the validation loss with the best so far and keep the better weights."""
-    loss = validation_loss(recipe, state.method, validation, device=device, world=world)
-    if state.best is None or loss < state.best["loss"]:
-        weights = {k: v.detach().clone() for k, v in state.method.state_dict().items()}
-        state.best = {"loss": loss, "step": state.step, "looks_since": 0, "method": weights}
-    else:
-        state.best["looks_since"] += 1
-    state.best["last_loss"] = loss
-
-
-def _out_of_patience(recipe: Recipe, state: TrainState) -> bool:
-    if recipe.early_stopping is None or state.best is None:
-        return False
-    return bool(state.best["looks_since"] >= recipe.early_stopping.patience)

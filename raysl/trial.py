@@ -25,17 +25,17 @@ from raysl.result import (
     read_result,
     write_result,
 )
-from raysl.tracking import Jsonl
-from raysl.train import (
+from raysl.state import (
+    ALONE,
     Interrupted,
     StopTrial,
     TrainState,
     World,
-    evaluation_steps,
     initial_state,
     read_checkpoint,
-    train,
 )
+from raysl.tracking import Jsonl
+from raysl.train import evaluation_steps, train
 
 CHECKPOINT_FILE = "checkpoint.pt"
 ENCODER_FILE = "encoder.pt"
@@ -59,7 +59,7 @@ def run_trial(
     report: Progress = ignore_progress,
     interrupt: threading.Event | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    world: World = World(),
+    world: World = ALONE,
 ) -> TrialResult:
     """Train, evaluate and write result.json; what is there already is not done again.
 

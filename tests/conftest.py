@@ -1,9 +1,13 @@
-"""A small data set for every test that trains: four classes that a few steps can learn."""
+"""Small data for tests: four classes that a few steps can learn, and an image store."""
+
+from pathlib import Path
 
 import pytest
 import torch
+from pictures import SIZE, class_files, write_images
 
 from raysl.data.images import Splits, TensorImages, tensor_images
+from raysl.data.importer import import_images
 
 CLASSES = ("flat", "columns", "rows", "checks")
 SIDE = 16
@@ -54,3 +58,13 @@ def grey_splits() -> Splits:
 def splits(colour_splits: Splits) -> Splits:
     """What a test takes that does not care about channels."""
     return colour_splits
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> Path:
+    """90 colour images in three classes and 10 without a label, in shards of at most 8 images."""
+    folder = tmp_path_factory.mktemp("data")
+    files = class_files("train/", 30) | {f"unlabelled/{i}.png": 500 + i for i in range(10)}
+    source = write_images(folder / "in", files)
+    import_images(source, folder / "store", size=SIZE, shard_bytes=8 * 3 * SIZE * SIZE)
+    return folder / "store"

@@ -48,7 +48,13 @@ def test_text_is_parsed_to_the_annotated_type(text, kind, value):
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [("1.5", int), ("x", float), ("maybe", bool), ("c", Literal["a", "b"]), ("1,x", tuple[int, ...])],
+    [
+        ("1.5", int),
+        ("x", float),
+        ("maybe", bool),
+        ("c", Literal["a", "b"]),
+        ("1,x", tuple[int, ...]),
+    ],
 )
 def test_text_of_another_type_is_refused_with_the_field_named(text, kind):
     with pytest.raises(ValueError, match="field"):

@@ -27,6 +27,14 @@ def test_unreadable_images_are_skipped_counted_and_listed(tmp_path):
     assert rows["cow/000.png"] == "not an image that Pillow can read"
 
 
+def test_a_file_whose_name_is_no_text_is_listed_too(tmp_path):
+    source = write_images(tmp_path / "in", {"a.png": 1})
+    (source / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    import_images(source, tmp_path / "out", size=SIZE, max_rejected=0.5)
+    rows = (tmp_path / "out" / "rejected.csv").read_text().splitlines()
+    assert rows[1] == r"unlabelled,\udcff.png,empty file"
+
+
 def test_too_many_unreadable_images_fail_with_the_number_and_leave_nothing(tmp_path):
     source = write_images(tmp_path / "in", class_files("", 20))
     for i in range(2):

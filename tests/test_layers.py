@@ -14,10 +14,10 @@ LAYERS = [
     {"evaluation"},
     {"methods"},
     {"recipe", "result"},
-    {"train", "provenance"},
+    {"feed", "state", "stopping", "train", "provenance"},
     {"trial"},
     {"study", "analysis", "progress"},
-    {"cluster", "mlflow_tracker"},
+    {"cluster", "mlflow_tracker", "mlflow_mirror", "mlflow_runs", "mlflow_ui"},
     {"commands", "doctor"},
     {"cli"},
 ]

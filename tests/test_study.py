@@ -35,8 +35,14 @@ def study_of(splits, **fields) -> Study:
         "simclr", dataset=splits.digest, pool_size=24, label_size=16, batch_size=8
     ).with_overrides({"encoder.width": 8, "duration": "4 steps"})
     study = size_study(
-        splits, name="test", question="?", base=base, arms=["simclr", "scratch", "random"],
-        baseline="scratch", sizes=(8, 24), seeds=2,
+        splits,
+        name="test",
+        question="?",
+        base=base,
+        arms=["simclr", "scratch", "random"],
+        baseline="scratch",
+        sizes=(8, 24),
+        seeds=2,
     ).with_overrides({"scratch.duration": "4 steps"})
     return dataclasses.replace(study, **fields)
 
@@ -52,8 +58,11 @@ def score(proposal) -> float:
 
 def result_of(proposal, status="ok", **metrics) -> TrialResult:
     return TrialResult(
-        digest=proposal.recipe.digest(), recipe=proposal.recipe.to_dict(), status=status,
-        final=proposal.final, metrics=metrics or {"val/linear_top1": score(proposal)},
+        digest=proposal.recipe.digest(),
+        recipe=proposal.recipe.to_dict(),
+        status=status,
+        final=proposal.final,
+        metrics=metrics or {"val/linear_top1": score(proposal)},
     )
 
 
@@ -142,7 +151,10 @@ def test_a_restart_proposes_what_an_uninterrupted_run_would_have(kind, cut, spli
 def test_random_and_gp_samplers_work_by_name_and_others_get_a_near_miss(splits, tmp_path):
     for name in ("RandomSampler", "GPSampler", "QMCSampler"):
         study = searched(splits, sampler=name)
-        assert len(play(book(study, tmp_path / name))) == 20
+        play(book(study, tmp_path / name))
+        phases = [p.phase for _, p in read_proposals(tmp_path / name)]
+        assert phases.count("confirm") == 8
+        assert 8 <= phases.count("search") <= 12  # a repeated point is not run again
     with pytest.raises(ValueError, match="did you mean 'TPESampler'"):
         build_planner(searched(splits, sampler="TPSampler"))
     with pytest.raises(ValueError, match="GridSampler needs arguments"):
@@ -177,7 +189,8 @@ def test_a_cell_whose_search_only_failed_is_not_confirmed(splits, tmp_path):
         error = failed(proposal.recipe, ValueError("broken"), final=False)
         ledger.record(proposal, error if bad else result_of(proposal))
     confirmed = {
-        p.cell["pool_size"] for _, p in read_proposals(tmp_path)
+        p.cell["pool_size"]
+        for _, p in read_proposals(tmp_path)
         if p.phase == "confirm" and p.cell["arm"] == "simclr"
     }
     assert confirmed == {24}
@@ -194,8 +207,7 @@ def test_pruned_trials_are_never_the_best(splits, tmp_path):
         else:
             ledger.record(proposal, result_of(proposal))
     confirmed = [
-        p for _, p in read_proposals(tmp_path)
-        if p.phase == "confirm" and p.cell == first.cell
+        p for _, p in read_proposals(tmp_path) if p.phase == "confirm" and p.cell == first.cell
     ]
     assert confirmed
     assert all(p.recipe.method != first.recipe.method for p in confirmed)

@@ -8,16 +8,9 @@ import torch
 from raysl.methods import METHODS
 from raysl.optim import Duration
 from raysl.recipe import EarlyStopping, Recipe
-from raysl.train import (
-    Interrupted,
-    StopTrial,
-    World,
-    evaluation_steps,
-    initial_state,
-    read_checkpoint,
-    train,
-    validation_loss,
-)
+from raysl.state import Interrupted, StopTrial, World, initial_state, read_checkpoint
+from raysl.stopping import validation_loss
+from raysl.train import evaluation_steps, train
 
 TRAINED = [name for name, method in METHODS.items() if method.trains_on != "nothing"]
 
@@ -125,8 +118,12 @@ def test_an_interrupt_is_reported_at_once(splits):
             raise Interrupted(str(state.step))
 
     with pytest.raises(Interrupted, match="3"):
-        train(recipe_of("simclr", splits, steps=500), splits.train, report=report,
-              interrupted=interrupted)
+        train(
+            recipe_of("simclr", splits, steps=500),
+            splits.train,
+            report=report,
+            interrupted=interrupted,
+        )
 
 
 def test_a_batch_that_the_workers_cannot_share_gets_a_sentence(splits):

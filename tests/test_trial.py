@@ -11,7 +11,7 @@ from raysl.data.images import Splits
 from raysl.recipe import Recipe
 from raysl.result import RESULT_FILE, read_result
 from raysl.tracking import read_jsonl
-from raysl.train import Interrupted, StopTrial
+from raysl.state import Interrupted, StopTrial
 from raysl.trial import CHECKPOINT_FILE, attempt_trial, check_splits, run_trial
 
 
@@ -68,9 +68,7 @@ def test_methods_never_see_labels_unless_they_train_on_them(splits, tmp_path):
     recipe = recipe_of(splits)
     run_trial(recipe, splits, directory=tmp_path / "a", final=False)
     run_trial(recipe, relabelled, directory=tmp_path / "b", final=False)
-    one, two = (
-        torch.load(tmp_path / d / "encoder.pt", weights_only=True)["encoder"] for d in "ab"
-    )
+    one, two = (torch.load(tmp_path / d / "encoder.pt", weights_only=True)["encoder"] for d in "ab")
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
@@ -85,7 +83,10 @@ def test_a_search_result_is_made_final_from_its_weights_without_training_again(s
     first = run_trial(recipe_of(splits), splits, directory=tmp_path, final=False)
     reports = []
     second = run_trial(
-        recipe_of(splits), splits, directory=tmp_path, final=True,
+        recipe_of(splits),
+        splits,
+        directory=tmp_path,
+        final=True,
         report=lambda step, metrics: reports.append(step),
     )
     assert reports == []
@@ -104,13 +105,24 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint_to_the_same_result(spl
             interrupt.set()
 
     with pytest.raises(Interrupted):
-        run_trial(recipe, splits, directory=tmp_path / "cut", final=True, report=stop_at_four,
-                  interrupt=interrupt)
+        run_trial(
+            recipe,
+            splits,
+            directory=tmp_path / "cut",
+            final=True,
+            report=stop_at_four,
+            interrupt=interrupt,
+        )
     assert (tmp_path / "cut" / CHECKPOINT_FILE).exists()
     assert read_result(tmp_path / "cut") is None
     seen = []
-    resumed = run_trial(recipe, splits, directory=tmp_path / "cut", final=True,
-                        report=lambda step, metrics: seen.append(step))
+    resumed = run_trial(
+        recipe,
+        splits,
+        directory=tmp_path / "cut",
+        final=True,
+        report=lambda step, metrics: seen.append(step),
+    )
     assert min(seen) > 4
     assert resumed.metrics == whole.metrics
     steps = [row["step"] for row in read_jsonl(tmp_path / "cut" / "metrics.jsonl")]

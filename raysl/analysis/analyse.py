@@ -16,25 +16,28 @@ from raysl.analysis.wording import (
     count,
     listed,
     metric_title,
+    number,
     points,
     unit_of,
 )
 
 CONFIDENCE = 0.90
 Row = Mapping[str, Any]
+Importance = Mapping[str, Mapping[str, float]]  # cell label -> parameter -> share of the variance
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The arms at one combination of further axes; `where` is empty without such axes.
 
-    threshold: None for the `reason`, a sentence.
+    threshold: None for the `reason`, a sentence. notes: sentences beside either.
     """
 
     where: Mapping[str, Any]
     curves: tuple[Curve, ...]
     threshold: Threshold | None
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ class Analysis:
     noise: Noise
     comparisons: tuple[Comparison, ...]
     searches: tuple[SearchedCell, ...]
+    importance: Importance
 
     @property
     def answer(self) -> str:
@@ -64,10 +68,31 @@ class Analysis:
             text = comparison.threshold.sentence() if comparison.threshold else comparison.reason
             place = cell_text(comparison.where)
             sentences.append(f"At {place}: {text}" if place else text)
-        return " ".join(sentences)
+        return " ".join(sentences + self._best_values())
+
+    def _best_values(self) -> list[str]:
+        """Where a study compares nothing, the best value of the most important parameter."""
+        shares: dict[str, float] = {}
+        for found in self.importance.values():
+            for param, share in found.items():
+                shares[param] = shares.get(param, 0.0) + share
+        names = sorted(shares, key=shares.__getitem__)
+        searched = [c for c in self.searches if names and c.best and names[-1] in c.best.params]
+        if not searched or any(comparison.threshold for comparison in self.comparisons):
+            return []
+        values = [
+            f"{number(c.best.params[names[-1]], digits=2)}"
+            + ("" if c.size is None else f" at {count(c.size)}")
+            for c in searched
+            if c.best is not None
+        ]
+        unit = "" if searched[0].size is None else f" {self.unit}"
+        return [f"The search found the best {names[-1]} to be {listed(values)}{unit}."]
 
 
-def analyse(study: Mapping[str, Any], table: Any) -> Analysis:
+def analyse(
+    study: Mapping[str, Any], table: Any, *, importance: Importance | None = None
+) -> Analysis:
     """Curves and thresholds of the confirmation on test, and the search on val."""
     rows = table.to_pylist()
     metric, size_axis = f"test/{study['objective']}", study["size_axis"]
@@ -78,11 +103,27 @@ def analyse(study: Mapping[str, Any], table: Any) -> Analysis:
     unit = _unit(confirmed, size_axis)
     comparisons = []
     for where in combinations(further, confirmed):
-        scores = scores_from_results(table, metric=metric, size_axis=size_axis, where=where)
-        curves = make_curves(scores, confidence=CONFIDENCE, noise=noise) if scores else ()
-        threshold, reason = _threshold(study, scores, curves, metric=metric, unit=unit)
+        chosen: dict[str, Any] = {"metric": metric, "size_axis": size_axis, "where": where}
+        scores = scores_from_results(table, **chosen)
+        threshold, reason = _threshold(study, scores, metric=metric, unit=unit)
+        notes = []
+        healthy = scores_from_results(table, with_collapsed=False, **chosen)
+        left_out = {s.where for s in scores if s.arm in (study["arm"], study["baseline"])}
+        left_out -= {s.where for s in healthy}
+        if threshold is not None and left_out:
+            other, why = _threshold(study, healthy, metric=metric, unit=unit)
+            text = other.sentence() if other else why
+            notes.append(f"Without the collapsed trials ({len(left_out)}): {text}")
         comparisons.append(
-            Comparison(where=where, curves=curves, threshold=threshold, reason=reason)
+            Comparison(
+                where=where,
+                curves=make_curves(scores, confidence=CONFIDENCE, noise=noise) if scores else (),
+                threshold=threshold,
+                reason=reason
+                if study["baseline"]
+                else _best(scores, noise, metric=metric, unit=unit),
+                notes=tuple(notes),
+            )
         )
     return Analysis(
         metric=metric,
@@ -92,6 +133,7 @@ def analyse(study: Mapping[str, Any], table: Any) -> Analysis:
         axes=axes,
         noise=noise,
         comparisons=tuple(comparisons),
+        importance=importance or {},
         searches=searched_cells(
             table, objective=study["objective"], axes=axes, size_axis=size_axis
         ),
@@ -135,31 +177,30 @@ def study_noise(confirmed: Sequence[Row], *, metric: str, axes: Sequence[str]) -
 
 
 def _threshold(
-    study: Mapping[str, Any],
-    scores: Sequence[Score],
-    curves: Sequence[Curve],
-    *,
-    metric: str,
-    unit: str,
+    study: Mapping[str, Any], scores: Sequence[Score], *, metric: str, unit: str
 ) -> tuple[Threshold | None, str]:
+    """The threshold, or why there is none; neither where the study asks for none."""
     arm, baseline = study["arm"], study["baseline"]
-    if baseline is None:
-        return None, _without_baseline(curves, metric=metric, unit=unit)
-    present = {curve.arm for curve in curves}
+    if baseline is None or not scores:
+        return None, ""
+    present = {score.arm for score in scores}
     absent = [arm_title(name) for name in (arm, baseline) if name not in present]
     if absent:
-        return None, f"No threshold: {listed(absent)} has no finished trial with {metric}."
+        return None, f"No threshold: no trial of {listed(absent)} has finished with {metric}."
     try:
-        found = find_threshold(scores, arm=arm, baseline=baseline, confidence=CONFIDENCE, unit=unit)
+        return find_threshold(
+            scores, arm=arm, baseline=baseline, confidence=CONFIDENCE, unit=unit
+        ), ""
     except ValueError as error:  # too few sizes in common
         return None, f"No threshold: {error}"
-    return found, ""
 
 
-def _without_baseline(curves: Sequence[Curve], *, metric: str, unit: str) -> str:
-    levels = [(curve.arm, level) for curve in curves for level in curve.levels]
-    if not levels:
+def _best(scores: Sequence[Score], noise: Noise, *, metric: str, unit: str) -> str:
+    """The answer of a study that compares nothing: its best cell."""
+    if not scores:
         return ""
+    curves = make_curves(scores, confidence=CONFIDENCE, noise=noise)
+    levels = [(curve.arm, level) for curve in curves for level in curve.levels]
     arm, level = max(levels, key=lambda pair: pair[1].mean)
     place = "" if level.size is None else f" at {count(level.size)} {unit}"
     text = f"{arm_title(arm)} does best{place}: {points(level.mean)}"

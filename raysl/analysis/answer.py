@@ -110,7 +110,7 @@ class Threshold:
             text = self._reversal(arm, baseline, between)
         else:
             text = f"Undetermined, because {self.reason}"
-            if self.point is not None and self.low is not None:
+            if (self.low, self.high) not in ((None, None), self.sizes):
                 text += f" ({interval})"
         if self.kind == "found" and len(self.differences) == 2:
             text += ", if the difference is straight in log n between the only two sizes"

@@ -1,6 +1,5 @@
 """The figures of a report, each with its file name, caption and text alternative."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -27,7 +26,7 @@ class Drawing:
     svg: str
 
 
-def draw_all(analysis: Analysis, importance: Mapping[str, Mapping[str, float]]) -> list[Drawing]:
+def draw_all(analysis: Analysis) -> list[Drawing]:
     """Curves and difference of every comparison, then one figure a searched parameter."""
     found = []
     for number, comparison in enumerate(analysis.comparisons):
@@ -41,8 +40,8 @@ def draw_all(analysis: Analysis, importance: Mapping[str, Mapping[str, float]]) 
         suffix = f"-{number + 1}" if len(groups) > 1 else ""
         params = sorted({name for cell in cells for tried in cell.tried for name in tried.params})
         found += [_search(analysis, cells, param, suffix) for param in params]
-    if any(importance.values()):
-        found.append(_importance(analysis, importance))
+    if any(analysis.importance.values()):
+        found.append(_importance(analysis))
     return found
 
 
@@ -125,8 +124,8 @@ def _search(analysis: Analysis, cells: list[SearchedCell], param: str, suffix: s
     figure = draw_search(cells, param=param, metric=metric, unit=analysis.unit)
     place = cell_text(_without_size(analysis, cells[0]))
     caption = (
-        f"{place}: {metric_title(metric)} against {param}, one point a trial. Lines are moving "
-        "averages, so other parameters vary along them; a ring marks the best trial."
+        f"{place}: {metric_title(metric)} against {param}, one point a trial, the best of each "
+        "size ringed. The other parameters vary from point to point, and along the moving averages."
     )
     return _finish(
         figure,
@@ -137,12 +136,14 @@ def _search(analysis: Analysis, cells: list[SearchedCell], param: str, suffix: s
     )
 
 
-def _importance(analysis: Analysis, importance: Mapping[str, Mapping[str, float]]) -> Drawing:
+def _importance(analysis: Analysis) -> Drawing:
     titles = {}
     for cell in analysis.searches:
         place, size = cell_text(_without_size(analysis, cell)), cell.size_title(analysis.unit)
         titles[cell.label] = size if len(_search_groups(analysis)) == 1 else f"{place}, {size}"
-    named = {titles.get(label, label): shares for label, shares in importance.items() if shares}
+    named = {
+        titles.get(label, label): shares for label, shares in analysis.importance.items() if shares
+    }
     return _finish(
         draw_importance(named),
         "importance",

@@ -41,8 +41,14 @@ def new_axes(*, height: float = 3.4, x_label: str, y_label: str) -> tuple[Figure
     return figure, axes
 
 
-def log_axis(axes: Axes, values: Sequence[float], *, padding: float = 0.05) -> None:
-    """A log x axis from the smallest to the largest value with plain numbers at the values.
+def log_axis(
+    axes: Axes,
+    values: Sequence[float],
+    *,
+    ticks: Sequence[float] | None = None,
+    padding: float = 0.05,
+) -> None:
+    """A log x axis over the values with plain numbers at them, or at the ticks.
 
     Where two numbers would touch, the one in the middle goes; the ends always stay.
     """
@@ -50,7 +56,7 @@ def log_axis(axes: Axes, values: Sequence[float], *, padding: float = 0.05) -> N
     extra = padding * (high - low) or 0.5
     axes.set_xscale("log")
     axes.set_xlim(math.exp(low - extra), math.exp(high + extra))
-    kept = spaced(sorted(set(values)), span=high - low + 2 * extra)
+    kept = spaced(sorted(set(values if ticks is None else ticks)), span=high - low + 2 * extra)
     axes.xaxis.set_major_locator(FixedLocator(kept))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(kept, [count(value) for value in kept])

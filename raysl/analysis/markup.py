@@ -50,18 +50,18 @@ def table(
         for i, name in enumerate(header)
     ]
     body = [element("tr", *(cell(i, v) for i, v in enumerate(row))) for row in rows]
-    return element(
-        "div",
-        element(
-            "table",
-            element("caption", caption),
-            element("thead", element("tr", *head)),
-            element("tbody", join(body)),
-        ),
-        class_="scroll",
-        tabindex="0",
-        role="region",
+    inner = element(
+        "table",
+        element("thead", element("tr", *head)),
+        element("tbody", join(body)),
         aria_label=caption,
+    )
+    # outside of what scrolls, so that it stays in sight; a caption element would scroll along
+    return join(
+        [
+            element("p", caption, class_="caption"),
+            element("div", inner, class_="scroll", tabindex="0", role="region", aria_label="table"),
+        ]
     )
 
 

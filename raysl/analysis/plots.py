@@ -35,11 +35,13 @@ def draw_curves(
     order: arms by colour; one that is not drawn keeps its colour free.
     """
     figure, axes = new_axes(x_label=f"{unit} (log scale)", y_label=metric_title(metric))
+    sized = [curve.arm for curve in curves if not curve.is_flat]
     sizes = sorted({level.size for c in curves for level in c.levels if level.size is not None})
     log_axis(axes, sizes or [1.0], padding=0.08)
-    for number, curve in enumerate(sorted(curves, key=lambda c: order.index(c.arm))):
+    for curve in sorted(curves, key=lambda c: order.index(c.arm)):
         style = order.index(curve.arm) % NUM_STYLES
-        shift = (number - (len(curves) - 1) / 2) * DODGE
+        beside = [c.arm for c in curves if c.is_flat] if curve.is_flat else sized
+        shift = (beside.index(curve.arm) - (len(beside) - 1) / 2) * DODGE
         _draw_curve(axes, curve, colour=SERIES[style], marker=MARKERS[style], shift=shift)
     if threshold is not None:
         _draw_threshold(axes, threshold)
@@ -123,7 +125,7 @@ def draw_search(cells: Sequence[SearchedCell], *, param: str, metric: str, unit:
     names = sorted({str(value) for value in values})
     is_log = not named and is_log_scaled(values)
     if is_log:
-        log_axis(axes, _decades(min(values), max(values)), padding=0.04)
+        log_axis(axes, values, ticks=_decades(min(values), max(values)))
     elif named:
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, len(names) - 0.5)
@@ -133,7 +135,8 @@ def draw_search(cells: Sequence[SearchedCell], *, param: str, metric: str, unit:
             continue
         colour, marker = SERIES[number % NUM_STYLES], MARKERS[number % NUM_STYLES]
         raw = [t.params[param] for t in tried]
-        xs = [float(names.index(str(v)) if named else v) for v in raw]
+        beside = (number - (len(cells) - 1) / 2) * 0.12
+        xs = [names.index(str(v)) + beside if named else float(v) for v in raw]
         ys = [t.value for t in tried]
         dots: dict[str, Any] = {"color": colour, "marker": marker, "s": 16, "alpha": 0.7}
         axes.scatter(xs, ys, linewidths=0, label=cell.size_title(unit), **dots)
@@ -174,10 +177,10 @@ def draw_importance(importance: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between low and high, and both ends."""
+    """1, 2 and 5 times powers of ten between low and high."""
     marks = [
         factor * 10.0**power
         for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         for factor in (1, 2, 5)
     ]
-    return [low, *(mark for mark in marks if low < mark < high), high]
+    return [mark for mark in marks if low <= mark <= high]

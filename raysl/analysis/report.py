@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysl.analysis.analyse import Analysis, analyse
+from raysl.analysis.analyse import Analysis, Importance, analyse
 from raysl.analysis.drawings import draw_all
 from raysl.analysis.page import make_page
-from raysl.analysis.summary import Importance, summarise
+from raysl.analysis.summary import summarise
 from raysl.config import to_dict
 from raysl.result import RESULT_FILE, write_atomically
 from raysl.study.ledger import PROPOSAL_FILE, read_study
@@ -45,14 +45,13 @@ def write_report(study_directory: Path, *, importance: Importance | None = None)
     if importance is None:
         path = study_directory / IMPORTANCE_FILE
         importance = json.loads(path.read_text()) if path.exists() else {}
-    analysis = analyse(study, table)
-    drawings = draw_all(analysis, importance)
+    analysis = analyse(study, table, importance=importance)
+    drawings = draw_all(analysis)
     content = finite(
         summarise(
             study,
             table,
             analysis,
-            importance=importance,
             num_unfinished=_count_unfinished(study_directory),
         )
         | {"figures": [f"{FIGURES_FOLDER}/{drawing.name}.png" for drawing in drawings]}

@@ -61,7 +61,12 @@ def read_table(path: Path, *, size: str = "size", metric: str = "metric") -> lis
 
 
 def scores_from_results(
-    table: Any, *, metric: str, size_axis: str = "pool_size", where: Mapping[str, Any] | None = None
+    table: Any,
+    *,
+    metric: str,
+    size_axis: str = "pool_size",
+    where: Mapping[str, Any] | None = None,
+    with_collapsed: bool = True,
 ) -> list[Score]:
     """Scores of the finished confirmation trials in a results table (`load_results`).
 
@@ -73,6 +78,7 @@ def scores_from_results(
     scores = []
     for row in table.to_pylist():
         fits = all(row.get(axis) in (None, value) for axis, value in (where or {}).items())
+        fits &= with_collapsed or "collapsed" not in row["flags"]
         if row["phase"] == "confirm" and row["status"] == "ok" and fits:
             value, size = row[metric], row.get(size_axis)
             if value is not None and math.isfinite(value):

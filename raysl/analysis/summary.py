@@ -5,14 +5,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raysl.analysis.analyse import CONFIDENCE, Analysis, Comparison, Row, group_rows
+from raysl.analysis.analyse import CONFIDENCE, Analysis, Comparison, Importance, Row, group_rows
 from raysl.analysis.curves import half_width, pooled_noise
 from raysl.analysis.tuning import SearchedCell, is_finite
 from raysl.analysis.wording import arm_title, cell_text, count, listed
 from raysl.config import to_dict
 
 VERSION = 1  # of the shape of report.json
-Importance = Mapping[str, Mapping[str, float]]
 
 
 def summarise(
@@ -20,7 +19,6 @@ def summarise(
     table: Any,
     analysis: Analysis,
     *,
-    importance: Importance,
     num_unfinished: int,
 ) -> dict[str, Any]:
     """The content of report.json.
@@ -44,8 +42,8 @@ def summarise(
         "curves": [c for comparison in analysis.comparisons for c in _curves(comparison)],
         "cells": _cells(rows, study, analysis),
         "training": _training(rows, analysis.order),
-        "search": [_search(cell, importance) for cell in analysis.searches],
-        "importance": to_dict(importance),
+        "search": [_search(cell, analysis.importance) for cell in analysis.searches],
+        "importance": to_dict(analysis.importance),
         "failed": [_trial(row, analysis.axes) for row in rows if row["status"] == "failed"],
         "collapsed": [_trial(row, analysis.axes) for row in rows if "collapsed" in row["flags"]],
         "cost": _cost(rows, analysis.order),
@@ -57,11 +55,12 @@ def summarise(
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     threshold = comparison.threshold
+    known = {"where": dict(comparison.where), "notes": list(comparison.notes)}
     if threshold is None:
-        return {"where": dict(comparison.where), "threshold": None, "reason": comparison.reason}
+        return known | {"threshold": None, "reason": comparison.reason}
     values = dataclasses.asdict(threshold)
     values |= {"sentence": threshold.sentence(), "interval": threshold.interval_text()}
-    return {"where": dict(comparison.where), "threshold": values, "reason": ""}
+    return known | {"threshold": values, "reason": ""}
 
 
 def _curves(comparison: Comparison) -> list[dict[str, Any]]:
@@ -110,19 +109,24 @@ def _cells(
                 }
     size, order = study["size_axis"], analysis.order
 
-    def place(entry: Mapping[str, Any]) -> tuple[int, str, float]:
-        cell = dict(entry["cell"])
-        arm, number = cell.pop("arm"), cell.pop(size, None)
-        return order.index(arm), json.dumps(cell), number or 0
+    def place(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+        cell = entry["cell"]
+        further = [cell[axis] for axis in analysis.axes if axis not in ("arm", size)]
+        keys = [(0, v, "") if isinstance(v, int | float) else (1, 0, str(v)) for v in further]
+        return order.index(cell["arm"]), keys, cell.get(size) or 0
 
     return sorted(found, key=place)
 
 
 def test_metrics(rows: Sequence[Row], primary: str) -> list[str]:
-    """The metric of the study, then the other top-1 accuracies on test."""
+    """The metric of the study, then the other top-1 accuracies on test.
+
+    The own head comes last, since few arms have one.
+    """
     names = {name for row in rows for name in row}
     others = {n for n in names if n.startswith("test/") and n.endswith("_top1")} - {primary}
-    return [name for name in (primary, *sorted(others)) if name in names]
+    ordered = sorted(others, key=lambda name: (name == "test/head_top1", name))
+    return [name for name in (primary, *ordered) if name in names]
 
 
 def _training(rows: Sequence[Row], order: Sequence[str]) -> list[dict[str, Any]]:

@@ -58,7 +58,9 @@ def sign_changes(x: Array, difference: Array) -> list[tuple[float, int, int, boo
             # between them D is straight, or lies on zero: then the middle of that stretch
             place = x[i] - before * (x[j] - x[i]) / (after - before) if j == i + 1 else None
             middle = (x[i + 1] + x[j - 1]) / 2
-            found.append((float(middle if place is None else place), int(i), int(j), bool(before < 0)))
+            found.append(
+                (float(middle if place is None else place), int(i), int(j), bool(before < 0))
+            )
     return found
 
 

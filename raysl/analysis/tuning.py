@@ -12,7 +12,7 @@ from raysl.analysis.switch import Array
 from raysl.analysis.wording import count
 
 SMOOTHING = 1 / 8  # standard deviation of the moving average, as a share of the axis
-LOG_RATIO = 8.0  # a positive parameter that spans this factor is shown on a log axis
+LOG_RATIO = 8.0  # a parameter that spans less than this factor is never shown on a log axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,14 @@ def is_finite(value: float | None) -> bool:
 
 
 def is_log_scaled(values: Sequence[float]) -> bool:
-    return min(values) > 0 and max(values) >= LOG_RATIO * min(values)
+    """Whether positive values that span decades lie more evenly on a log axis than on a plain one.
+
+    Told from the trials, since a search space is code: the median lies near the geometric middle.
+    """
+    low, middle, high = min(values), float(np.median(values)), max(values)
+    if low <= 0 or high < LOG_RATIO * low:
+        return False
+    return middle / math.sqrt(low * high) < (low + high) / 2 / middle
 
 
 def smooth(xs: Sequence[float], ys: Sequence[float], *, is_log: bool) -> tuple[Array, Array]:

@@ -100,20 +100,21 @@ def probability(value: float) -> str:
 
 
 def cell_text(cell: Mapping[str, Any]) -> str:
-    """{"arm": "simclr", "pool_size": 500} -> "SimCLR, pool_size 500"; None: any value."""
+    """{"arm": "simclr", "pool_size": 500} -> "SimCLR, pool size 500"; None: any value."""
     parts = [arm_title(str(cell["arm"]))] if "arm" in cell else []
     for name, value in cell.items():
         if name != "arm" and value is not None:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            parts.append(f"{name} {count(value) if is_number else value}")
+            shown = count(value) if is_number else value
+            parts.append(f"{name.replace('_', ' ')} {shown}")
     return ", ".join(parts)
 
 
-def number(value: object) -> str:
+def number(value: object, *, digits: int = 4) -> str:
     """Any value of a recipe or of provenance: numbers short, with plain text as it is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:.4g}" if isinstance(value, float) else count(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else count(value)
 
 
 def duration(seconds: float) -> str:

@@ -12,9 +12,13 @@ import ray.train.torch
 import torch
 from ray.actor import ActorHandle
 
+from raysl.cluster.running import Running
 from raysl.cluster.task import News, Task
-from raysl.cluster.worker import NEWS_SECONDS, Running
+from raysl.data.store import load_splits
+from raysl.recipe import Recipe
 from raysl.result import TrialResult, read_result
+from raysl.state import Interrupted, StopTrial, World
+from raysl.trial import failed, run_trial
 
 TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # of 2 s: saves several seconds a trial
@@ -23,6 +27,7 @@ TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+RELAY_SECONDS = 0.5  # between two looks into the mailbox
 GROUP_STARTS = 3  # attempts at getting the workers; Ray's default is to try for ever
 
 
@@ -41,7 +46,7 @@ class Mailbox:
         return self.orders
 
     def exchange(self, orders: set[str]) -> News:
-        """From the Tune trial, about once a second."""
+        """From the Tune trial, every so often."""
         self.orders |= orders
         return self.news
 
@@ -66,8 +71,6 @@ def run_group(running: Running) -> TrialResult:
     The group is not restarted by Ray Train: a failure is the ledger's to count and to retry, and
     the new attempt resumes from the checkpoint in the trial's directory.
     """
-    from raysl.train import Interrupted
-
     task = running.task
     stored = read_result(Path(task.directory))
     if stored is not None and stored.status == "ok" and (stored.final or not task.final):
@@ -134,18 +137,13 @@ def work(config: dict[str, Any]) -> TrialResult | None:
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
     while follower.is_alive() and not ray.get(mailbox.closed.remote()):
-        follower.join(NEWS_SECONDS)
+        follower.join(RELAY_SECONDS)
     if errors and not ray.get(mailbox.closed.remote()):
         raise errors[0]
     return None
 
 
 def _train(task: Task, mailbox: ActorHandle) -> TrialResult | None:
-    from raysl.data.store import load_splits
-    from raysl.recipe import Recipe
-    from raysl.train import Interrupted, StopTrial, World
-    from raysl.trial import failed, run_trial
-
     context = ray.train.get_context()
     recipe = Recipe.from_dict(task.recipe)
     world = World(context.get_world_rank(), context.get_world_size())
@@ -154,7 +152,9 @@ def _train(task: Task, mailbox: ActorHandle) -> TrialResult | None:
 
     def report(step: int, metrics: Mapping[str, float]) -> None:
         nonlocal answer
-        orders = set() if answer is None else ray.get(answer)  # of the last report: no waiting
+        orders: set[str] = (
+            set() if answer is None else ray.get(answer)
+        )  # of the last report: no waiting
         answer = mailbox.post.remote(News(step, dict(metrics)))
         if "interrupt" in orders:
             interrupt.set()
@@ -183,7 +183,7 @@ def _train(task: Task, mailbox: ActorHandle) -> TrialResult | None:
 def _relay(running: Running, mailbox: ActorHandle) -> None:
     """Carry news and orders between the group and the Tune trial until the trial is over."""
     while running.thread.is_alive():
-        orders = set()
+        orders: set[str] = set()
         if running.stop.is_set():
             orders.add("stop")
         if running.interrupt.is_set():
@@ -194,7 +194,7 @@ def _relay(running: Running, mailbox: ActorHandle) -> None:
             return  # the mailbox was closed with its trial
         if news.step > running.news.step:
             running.announce(news)
-        running.thread.join(NEWS_SECONDS)
+        running.thread.join(RELAY_SECONDS)
 
 
 def first_failure(
@@ -204,9 +204,6 @@ def first_failure(
 
     When one worker ends the others fail in their next collective, so theirs is not the cause.
     """
-    from raysl.recipe import Recipe
-    from raysl.trial import failed
-
     died = {rank: e for rank, e in error.worker_failures.items() if rank not in failures}
     if failures and not died:
         return next(iter(failures.values()))

@@ -16,7 +16,7 @@ from typing import Any
 import ray
 import ray._private.ray_constants
 import ray._private.ray_logging
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray import _raylet
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 * 2**20  # only recipes and results pass through it; Ray's least is 75 MiB
@@ -126,7 +126,7 @@ def remove_leftovers() -> None:
     """Remove this user's folders of sessions whose process was killed."""
     for folder in Path(short_temporary_folder()).glob("raysl-*-*"):
         pid = folder.name.split("-")[1]
-        if not pid.isdigit() or folder.stat().st_uid != os.getuid():
+        if not pid.isdigit() or not folder.exists() or folder.stat().st_uid != os.getuid():
             continue
         try:
             os.kill(int(pid), 0)
@@ -212,5 +212,5 @@ def signal_handlers_kept() -> Iterator[None]:
 
 def _refresh_authentication() -> None:
     """Read mode and token anew: Ray keeps both from the moment it was imported or last used."""
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    _raylet.Config.initialize("")  # type: ignore[attr-defined]
+    _raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]

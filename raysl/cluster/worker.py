@@ -1,91 +1,16 @@
-"""The Tune trial: it runs one raysl trial after the other in a thread of its own process."""
+"""The Tune trial: its process takes one raysl trial after the other."""
 
 import gc
-import os
-import threading
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
 
-from raysl.cluster.task import News, Task
-from raysl.result import TrialResult
+from raysl.cluster.group import run_group
+from raysl.cluster.running import Running, run_here
 
 NEWS_SECONDS = 1.0  # how often a running trial answers Tune, and so how soon it hears of a stop
 SAVE_SECONDS = 8.0  # what a running trial gets to save in; Tune kills 10 s after the stop
-
-
-class Running:
-    """A trial in a thread, seen through its latest news; `result` when it is over.
-
-    The thread ends in a result (also a failed one) or, when interrupted, in none.
-    """
-
-    def __init__(self, task: Task):
-        self.task = task
-        self.interrupt = threading.Event()
-        self.stop = threading.Event()
-        self.changed = threading.Event()
-        self.news = News()
-        self.result: TrialResult | None = None
-        self.thread = threading.Thread(target=self._run, name="raysl trial", daemon=True)
-        self.thread.start()
-
-    def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Called by a trial in this process; the moment when a stop takes effect."""
-        from raysl.train import StopTrial
-
-        self.announce(News(step, dict(metrics)))
-        if self.stop.is_set():
-            raise StopTrial("a scheduler ended the trial early")
-
-    def announce(self, news: News) -> None:
-        """Evaluations are passed on at once, since they are judged; other metrics by the clock."""
-        self.news = news
-        if any(name.startswith("val/") for name in news.metrics):
-            self.changed.set()
-
-    def _run(self) -> None:
-        from raysl.recipe import Recipe
-        from raysl.train import Interrupted
-        from raysl.trial import failed
-
-        task = self.task
-        recipe = Recipe.from_dict(task.recipe)
-        try:
-            if task.resources.workers > 1:
-                from raysl.cluster.group import run_group
-
-                self.result = run_group(self)
-            else:
-                self.result = run_here(self)
-        except Interrupted:
-            pass
-        except Exception as error:
-            self.result = failed(recipe, error, final=task.final)
-        finally:
-            self.changed.set()
-
-
-def run_here(running: Running) -> TrialResult:
-    """The trial in this process, with as many threads as it has CPUs."""
-    from raysl.data.store import load_splits
-    from raysl.recipe import Recipe
-    from raysl.trial import run_trial
-
-    task = running.task
-    torch.set_num_threads(task.resources.cpus_per_worker)
-    return run_trial(
-        Recipe.from_dict(task.recipe),
-        load_splits(task.source),
-        directory=Path(task.directory),
-        final=task.final,
-        device=task.device,
-        report=running.report,
-        interrupt=running.interrupt,
-    )
 
 
 class Trial(tune.Trainable):
@@ -108,7 +33,8 @@ class Trial(tune.Trainable):
         return tune.PlacementGroupFactory([bundle])
 
     def setup(self, config: dict[str, Any]) -> None:
-        self.running = Running(config["task"])
+        task = config["task"]
+        self.running = Running(task, run_group if task.resources.workers > 1 else run_here)
         self.failure: str | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -145,6 +71,3 @@ class Trial(tune.Trainable):
         """The study is being stopped: let the trial save."""
         self.running.interrupt.set()
         self.running.thread.join(SAVE_SECONDS)
-
-    def pid(self) -> int:
-        return os.getpid()

@@ -39,7 +39,7 @@ def folder_source(root: Path, *, split: Literal["given", "random"]) -> Source:
         raise ValueError(
             f"{root} has folders named like splits ({', '.join(sorted(splits))}) beside others "
             f"({', '.join(others[:5])}{', ...' if len(others) > 5 else ''}): move the others away, "
-            "or import with split='random' (--split random) to take every folder as a class."
+            "or import with --split random to take every folder as a class."
         )
     by_split = bool(splits) and splits == tops
     class_depth = depth + by_split

@@ -225,7 +225,7 @@ def _check_arguments(
 
 def _write_rows(path: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     if rows:
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             csv.writer(file).writerows([header, *rows])
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from raysl.data.digits import DIGITS
-from raysl.data.images import Images
+from raysl.data.images import Images, channel_statistics
 from raysl.data.store import check_shards, load_splits, read_manifest
 from raysl.rng import numpy_generator
 
@@ -24,7 +24,16 @@ def store_info(source: str | Path, *, verify: bool = False) -> dict[str, Any]:
     """
     splits = load_splits(source)
     if str(source) == DIGITS:
-        manifest: dict[str, Any] = {"name": DIGITS, "source": DIGITS, "encoding": "in memory"}
+        mean, std = channel_statistics(splits.pool)
+        manifest: dict[str, Any] = {
+            "name": DIGITS,
+            "source": DIGITS,
+            "encoding": "in memory",
+            "digest": splits.digest,
+            "classes": list(splits.train.classes),
+            "mean": list(mean),
+            "std": list(std),
+        }
         num_bytes = 0
     else:
         store = Path(source).expanduser().resolve()

@@ -123,7 +123,7 @@ class Intake:
             raise ValueError(
                 "No image is left for the pool: all are of val or test, repeat images there, or "
                 "cannot be read. Name a source with training images, or split it anew with "
-                "split='random' (--split random)."
+                "--split random."
             )
         sums = np.stack([self._sums[group] for group in groups if self._counts[group]])
         total, squares = sums.sum(0) / count  # [C] each

@@ -138,7 +138,7 @@ def _label_column(schema: Any, path: Path, asked: str | None) -> str | None:
     if not any(f(kind) for f in (pa.types.is_integer, pa.types.is_boolean, *_text_types())):
         raise ValueError(
             f"The label column {name!r} of {path} holds {kind}; one whole number or text per image "
-            "can be imported, so convert it or name another column with label_column."
+            "can be imported, so convert it or name another column with --label-column."
         )
     return name
 

@@ -44,7 +44,7 @@ def torchvision_source(name: str, *, downloads: Path) -> Source:
             reason = " ".join(str(error).split()).rstrip(".")
             raise ValueError(
                 f"torchvision:{name} could not be downloaded ({reason}); connect to the network, "
-                f"or put its files into a folder and name that with downloads=."
+                "or put its files into a folder and name it with --downloads."
             ) from None
         images = np.asarray(dataset.data)
         if name in ("STL10", "SVHN"):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from raysl.evaluation import EvaluationConfig
 
 VERSION = 1
-MEMORY_BYTES = 2**28  # for the similarities of the queries that are compared at once
+MEMORY_BYTES = 2**27  # for the similarities of the queries that are compared at once
 
 
 def predict(

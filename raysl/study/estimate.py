@@ -9,7 +9,8 @@ import torch
 from raysl.data.images import Splits
 from raysl.recipe import Recipe
 from raysl.study.spec import Cell, Planner, Study
-from raysl.train import initial_state, train
+from raysl.state import initial_state
+from raysl.train import train
 from raysl.trial import check_splits
 
 TIMED_STEPS = 4

@@ -67,9 +67,13 @@ class SearchThenConfirm:
 
     def ask(self) -> Proposal | None:
         self._confirm_finished_cells()
-        proposal = self.waiting.popleft() if self.waiting else self.search.ask()
-        if proposal is not None:
-            self.running.add(proposal.recipe.digest())
+        proposal = None if self.waiting else self.search.ask()
+        if proposal is None:
+            self._confirm_finished_cells()  # asking may have found the space exhausted
+            if not self.waiting:
+                return None
+            proposal = self.waiting.popleft()
+        self.running.add(proposal.recipe.digest())
         return proposal
 
     def adopt(self, proposal: Proposal) -> None:

@@ -41,7 +41,7 @@ class Search:
     """
 
     def __init__(self, study: Study):
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         check_sampler(study.sampler)
         self.study = study
         assert study.space is not None
@@ -113,9 +113,11 @@ class Search:
     def _ask(self, search: _CellSearch) -> Proposal | None:
         number = search.asked
         label = cell_label(search.cell)
+        # A quasi-random sequence is one sequence: its sampler counts in the Optuna study.
+        draw = 0 if self.study.sampler == "QMCSampler" else number
         search.optuna.sampler = build_sampler(
             self.study.sampler,
-            seed=derive_seed(self.study.search_seed, label, number) % 2**32,
+            seed=derive_seed(self.study.search_seed, label, draw) % 2**32,
             num_trials=self.study.trials,
         )
         trial = search.optuna.ask()

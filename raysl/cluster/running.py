@@ -1,0 +1,71 @@
+"""A trial in a thread of its process, so that the process can answer while it runs."""
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from raysl.cluster.task import News, Task
+from raysl.data.store import load_splits
+from raysl.recipe import Recipe
+from raysl.result import TrialResult
+from raysl.state import Interrupted, StopTrial
+from raysl.trial import failed, run_trial
+
+
+class Running:
+    """A trial in a thread, seen through its latest news; `result` when it is over.
+
+    The thread ends in a result (also a failed one) or, when interrupted, in none.
+    run: carries the trial out, and heeds `stop` and `interrupt`.
+    """
+
+    def __init__(self, task: Task, run: Callable[["Running"], TrialResult]):
+        self.task = task
+        self.recipe = Recipe.from_dict(task.recipe)
+        self.run = run
+        self.interrupt = threading.Event()
+        self.stop = threading.Event()
+        self.changed = threading.Event()
+        self.news = News()
+        self.result: TrialResult | None = None
+        self.thread = threading.Thread(target=self._run, name="raysl trial", daemon=True)
+        self.thread.start()
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Called by a trial in this process; the moment when a stop takes effect."""
+        self.announce(News(step, dict(metrics)))
+        if self.stop.is_set():
+            raise StopTrial("a scheduler ended the trial early")
+
+    def announce(self, news: News) -> None:
+        """Evaluations are passed on at once, since they are judged; other metrics by the clock."""
+        self.news = news
+        if any(name.startswith("val/") for name in news.metrics):
+            self.changed.set()
+
+    def _run(self) -> None:
+        try:
+            self.result = self.run(self)
+        except Interrupted:
+            pass
+        except Exception as error:
+            self.result = failed(self.recipe, error, final=self.task.final)
+        finally:
+            self.changed.set()
+
+
+def run_here(running: Running) -> TrialResult:
+    """The trial in this process, with as many threads as it has CPUs."""
+    task = running.task
+    torch.set_num_threads(task.resources.cpus_per_worker)
+    return run_trial(
+        running.recipe,
+        load_splits(task.source),
+        directory=Path(task.directory),
+        final=task.final,
+        device=task.device,
+        report=running.report,
+        interrupt=running.interrupt,
+    )

@@ -1,0 +1,111 @@
+"""The state of a training: live modules and counters, saved and restored as one file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from raysl.data.images import Images
+from raysl.encoder import build_encoder
+from raysl.methods import METHODS, Method
+from raysl.optim import build_optimizer
+from raysl.recipe import Recipe
+from raysl.rng import global_seed
+
+
+class StopTrial(Exception):
+    """Raised by a report to end the trial early; what was measured so far is kept."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to end; the state was saved and the same command resumes."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This worker's place among the workers of one trial."""
+
+    rank: int = 0
+    size: int = 1
+
+
+ALONE = World()
+
+
+@dataclass
+class TrainState:
+    """All that a resume needs: live modules and counters. Randomness needs no state.
+
+    seconds, num_examples: spent on training so far, over restarts.
+    best: with early stopping, loss, step and weights of the best look, and looks since then.
+    """
+
+    method: Method
+    optimizer: torch.optim.Optimizer
+    num_steps: int
+    step: int = 0
+    seconds: float = 0.0
+    num_examples: int = 0
+    best: dict[str, Any] | None = None
+
+    def save(self, path: Path) -> None:
+        """Write to `path` by rename, so that a crash leaves the old file or the new one."""
+        temporary = path.with_name(path.name + ".new")
+        torch.save(
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "num_examples": self.num_examples,
+                "best": self.best,
+                "method": self.method.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            },
+            temporary,
+        )
+        temporary.replace(path)
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `read_checkpoint` returned."""
+        self.method.load_state_dict(saved["method"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.num_examples, self.best = saved["num_examples"], saved["best"]
+
+
+def read_checkpoint(path: Path, *, world: World) -> Mapping[str, Any] | None:
+    """The saved state as rank 0 finds it, given to all ranks; None without a file."""
+    saved = None
+    if world.rank == 0 and path.exists():
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    if world.size > 1:
+        box = [saved]
+        dist.broadcast_object_list(box, src=0)
+        saved = box[0]
+    return saved
+
+
+def initial_state(
+    recipe: Recipe, images: Images, *, device: torch.device | str = "cpu"
+) -> TrainState:
+    """Freshly initialised modules; the same for equal recipes, whatever `device`."""
+    chosen = METHODS[recipe.method_name]
+    channels, size, _ = images.shape
+    with global_seed(recipe.seed, "initialisation"):
+        encoder = build_encoder(
+            recipe.encoder, channels=channels, image_size=recipe.views.size or size
+        )
+        method = chosen(
+            recipe.method,
+            encoder,
+            num_examples=len(images),
+            num_classes=len(images.classes) if chosen.trains_on == "labels" else 0,
+        )
+    method.to(device)
+    if recipe.channels_last:
+        method.to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(recipe.optim, method, batch_size=recipe.batch_size)
+    num_steps = recipe.duration.to_steps(num_examples=len(images), batch_size=recipe.batch_size)
+    return TrainState(method, optimizer, 0 if chosen.trains_on == "nothing" else num_steps)
