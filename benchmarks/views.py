@@ -41,11 +41,7 @@ def torchvision_on_pil(images: Tensor, config: ViewConfig) -> Run:
     if config.blur_prob:
         blur = transforms.GaussianBlur(2 * blur_radius(size) + 1, config.blur_sigma)
         steps.append(transforms.RandomApply([blur], config.blur_prob))
-    channels = images.shape[1]
-    steps += [
-        transforms.ToTensor(),
-        transforms.Normalize(config.mean * channels, config.std * channels),
-    ]
+    steps += [transforms.ToTensor(), transforms.Normalize(config.mean * 3, config.std * 3)]
     transform = transforms.Compose(steps)
     pictures = [transforms.functional.to_pil_image(image) for image in images.cpu()]
     return lambda: [
@@ -58,7 +54,7 @@ def kornia_batched(images: Tensor, config: ViewConfig) -> Run:
     """Raises ImportError where kornia is not installed."""
     import kornia.augmentation as K
 
-    size, channels = images.shape[-1], images.shape[1]
+    size = images.shape[-1]
     kernel = 2 * blur_radius(size) + 1
     steps = [
         K.RandomResizedCrop((size, size), config.crop_scale, config.crop_ratio),
@@ -68,9 +64,7 @@ def kornia_batched(images: Tensor, config: ViewConfig) -> Run:
     ]
     if config.blur_prob:
         steps.append(K.RandomGaussianBlur((kernel, kernel), config.blur_sigma, p=config.blur_prob))
-    steps.append(
-        K.Normalize(torch.tensor(config.mean * channels), torch.tensor(config.std * channels))
-    )
+    steps.append(K.Normalize(torch.tensor(config.mean * 3), torch.tensor(config.std * 3)))
     augment = torch.nn.Sequential(*steps).to(images.device)
     return lambda: [augment(images.float() / 255) for _ in range(config.num_views)]
 
@@ -93,7 +87,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=32, help="pixels")
     parser.add_argument("--batch", type=int, default=512, help="images")
-    parser.add_argument("--channels", type=int, default=3, choices=(1, 3))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
@@ -101,7 +94,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     generator = torch.Generator().manual_seed(0)
-    shape = (options.batch, options.channels, options.size, options.size)
+    shape = (options.batch, 3, options.size, options.size)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
 
     candidates = {
@@ -110,7 +103,7 @@ def main() -> None:
         "kornia (batched)": kornia_batched,
     }
     print(
-        f"{options.size} px, {options.channels} channel(s), batches of {options.batch} images, "
+        f"{options.size} px colour, batches of {options.batch} images, "
         f"{device}, {options.threads} thread(s), torch {torch.__version__}"
     )
     for label, blur_prob in (("without blur", 0.0), ("with blur", 0.5)):

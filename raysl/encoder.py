@@ -147,8 +147,8 @@ def timm_model(config: EncoderConfig, *, channels: int, image_size: int) -> nn.M
 
 def _small_stem(model: Any, channels: int) -> None:
     """Keep the resolution up to the first block, as ResNets for CIFAR do."""
-    deep = isinstance(model.conv1, nn.Sequential)  # as in resnet50d: three 3x3 already
-    if deep:
+    deep_stem = isinstance(model.conv1, nn.Sequential)  # of resnet50d: three 3x3 already
+    if deep_stem:
         model.conv1[0].stride = (1, 1)
     else:
         model.conv1 = nn.Conv2d(channels, model.conv1.out_channels, 3, padding=1, bias=False)

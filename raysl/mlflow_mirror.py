@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raysl.mlflow_curves import report_runs
 from raysl.mlflow_runs import (
     RunContent,
     RunStatus,
     finished_trial,
-    report_runs,
     running_trial,
     safe_name,
     stored_trials,

@@ -23,7 +23,6 @@ RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 RUN_STATUS: Mapping[str, RunStatus] = {"ok": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 MAX_PARAM, MAX_TAG, MAX_NAME = 6000, 8000, 250  # MLflow's limits, in characters
-REPORT_FILES = ("report.html", "report.json", "results.parquet", "figures/*", "*.png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +32,7 @@ class RunContent:
     key: finds the run again within its experiment; a trial's digest.
     is_complete: False while there may be more points to come.
     points: (metric, step) -> value, all finite.
+    files: name among the artifacts -> file.
     began_ms, ended_ms: milliseconds since the epoch; None is now, and not yet.
     """
 
@@ -43,7 +43,7 @@ class RunContent:
     tags: Mapping[str, str]
     params: Mapping[str, str] = field(default_factory=dict)
     points: Mapping[Point, float] = field(default_factory=dict)
-    files: tuple[Path, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
     began_ms: int | None = None
     ended_ms: int | None = None
     is_complete: bool = True
@@ -51,7 +51,7 @@ class RunContent:
     @cached_property
     def stamp(self) -> str:
         """Equal for equal content but for name and times: a run that has it needs nothing."""
-        files = [[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in self.files]
+        files = {n: hashlib.sha256(f.read_bytes()).hexdigest() for n, f in self.files.items()}
         points = sorted([*point, value] for point, value in self.points.items())
         content = [self.status, dict(self.tags), dict(self.params), points, files]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -94,59 +94,6 @@ def stored_trials(
     for directory, row in sorted(rows, key=lambda pair: pair[1]["order"]):
         result = read_result(directory)
         yield None if result is None else finished_trial(row, result, directory, study=study)
-
-
-def curve_runs(
-    curves: Mapping[str, Sequence[tuple[float | None, ...]]], *, metric: str, study: str
-) -> list[RunContent]:
-    """A run for each arm, from its (size, mean) or (size, mean, low, high) by size.
-
-    The metric is called curve/... so that MLflow's chart of it holds the curves and no trials. An
-    arm with one mean for all sizes (size None) is drawn at every size of the other arms.
-    """
-    sizes = sorted({row[0] for rows in curves.values() for row in rows if row[0] is not None})
-    contents = []
-    for arm, rows in curves.items():
-        points: dict[Point, float] = {}
-        for size, *values in rows:
-            for step in sizes or [0] if size is None else [size]:
-                for suffix, value in zip(("", "_low", "_high"), values, strict=False):
-                    if value is not None and math.isfinite(value):
-                        points[safe_name(f"curve/{metric}{suffix}"), int(step)] = value
-        tags = {"raysl.arm": arm, "raysl.metric": metric, "raysl.study_digest": study}
-        contents.append(
-            RunContent(
-                key=f"curve/{metric}/{arm}",
-                kind="curve",
-                name=f"curve: {arm}",
-                status="FINISHED",
-                tags=_tags(tags),
-                points=points,
-            )
-        )
-    return contents
-
-
-def report_runs(study_directory: Path, *, study: str) -> list[RunContent]:
-    """The curves in report.json and a run with the report's files; none without a report."""
-    path = study_directory / "report.json"
-    if not path.exists():
-        return []
-    report = json.loads(path.read_text())
-    curves = {
-        curve["arm"]: [(p["size"], p["mean"], p.get("low"), p.get("high")) for p in curve["points"]]
-        for curve in report["curves"]
-    }
-    found = (sorted(study_directory.glob(pattern)) for pattern in REPORT_FILES)
-    files = RunContent(
-        key="report",
-        kind="report",
-        name="report",
-        status="FINISHED",
-        tags={"raysl.study_digest": study},
-        files=tuple(file for files in found for file in files),
-    )
-    return [*curve_runs(curves, metric=report["metric"], study=study), files]
 
 
 def final_points(rows: Sequence[Mapping[str, float]], result: TrialResult) -> dict[Point, float]:
@@ -211,7 +158,7 @@ def _trial(
         kind="trial",
         name=_trial_name(row),
         status=status,
-        tags=_tags(tags),
+        tags=tags_of(tags),
         params={safe_name(k): _cut(as_text(v), MAX_PARAM) for k, v in flat(recipe).items()},
         points=points,
         began_ms=began_ms,
@@ -243,7 +190,8 @@ def _row(proposal: Proposal) -> dict[str, Any]:
     }
 
 
-def _tags(values: Mapping[str, Any]) -> dict[str, str]:
+def tags_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """Values as the texts of tags; None is absent."""
     return {safe_name(k): _cut(as_text(v), MAX_TAG) for k, v in values.items() if v is not None}
 
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raysl.mlflow_runs import Point, RunContent
-from raysl.mlflow_ui import is_database, shown
+from raysl.mlflow_ui import require_database
+from raysl.mlflow_views import saved_views
 
 KEY, KIND, STAMP = "raysl.key", "raysl.kind", "raysl.stamp"
 MAX_METRICS, MAX_OTHERS = 1000, 100  # MLflow's limits on one log_batch
-PROBE_SECONDS = 2  # the least that PostgreSQL's client takes
 
 Outcome = Literal["created", "updated", "unchanged"]
 
@@ -58,11 +58,10 @@ def mlflow_client(tracking_uri: str, *, timeout_seconds: int) -> Iterator[Any]:
         level = logger.level
         logger.setLevel(logging.CRITICAL)
         try:
-            if is_database(tracking_uri):
-                _require_database(tracking_uri)
+            require_database(tracking_uri)
             yield MlflowClient(tracking_uri=tracking_uri)
         except (MlflowException, SQLAlchemyError) as error:
-            raise _away(error) from error
+            raise MlflowAway(_reason(error)) from error
         finally:
             logger.setLevel(level)
     finally:
@@ -118,6 +117,9 @@ class Experiment:
             run.written_ms = made.info.start_time
             self.runs[content.key] = run
         _add(client, run, content)
+        if content.kind == "report":  # its answer also heads the page of the experiment
+            note = content.tags["mlflow.note.content"]
+            client.set_experiment_tag(self.id, "mlflow.note.content", note)
         return outcome
 
 
@@ -144,6 +146,7 @@ def _points(client: Any, run: _Run) -> dict[Point, float]:
             for metric in client.get_metric_history(run.id, name):
                 point = (metric.key, metric.step)
                 run.points[point] = float("nan") if point in run.points else metric.value
+                run.written_ms = max(run.written_ms or 0, metric.timestamp)
     return run.points
 
 
@@ -164,8 +167,8 @@ def _add(client: Any, run: _Run, content: RunContent) -> None:
     params = [Param(name, text) for name, text in content.params.items() if name not in run.params]
     for params_chunk in _chunks(params, MAX_OTHERS):
         client.log_batch(run.id, params=params_chunk)
-    for file in content.files:
-        _upload(client, run.id, file)
+    for name, file in content.files.items():
+        _upload(client, run.id, name, file)
     for name in [n for n in run.tags if n.startswith("raysl.") and n not in content.tags]:
         if name not in (KEY, KIND, STAMP):
             client.delete_tag(run.id, name)
@@ -185,13 +188,14 @@ def _add(client: Any, run: _Run, content: RunContent) -> None:
     run.written_ms = now
 
 
-def _upload(client: Any, run_id: str, file: Path) -> None:
+def _upload(client: Any, run_id: str, name: str, file: Path) -> None:
+    folder = name.rpartition("/")[0] or None
     try:
-        client.log_artifact(run_id, str(file))
+        client.log_artifact(run_id, str(file), folder)
     except (
         OSError
     ) as error:  # a full disk; a lost connection, since the errors of requests are such
-        raise _away(error) from error
+        raise MlflowAway(_reason(error)) from error
 
 
 def _find_experiment(client: Any, study: dict[str, Any]) -> str | None:
@@ -214,8 +218,7 @@ def _create_experiment(client: Any, study: dict[str, Any], artifacts: Path | Non
         "raysl.question": study["question"],
         "raysl.size_axis": study["size_axis"],
         "mlflow.note.content": study["question"],
-        "mlflow.experimentKind": "custom_model_development",  # else the page asks what it is
-    }
+    } | saved_views(study)
     location = None if artifacts is None else (artifacts / study["digest"]).as_uri()
     return str(client.create_experiment(name, artifact_location=location, tags=tags))
 
@@ -230,39 +233,10 @@ def _search(client: Any, experiment: str, query: str) -> list[Any]:
             return runs
 
 
-def _require_database(tracking_uri: str) -> None:
-    """Raise soon where a database is away or locked; MLflow would try for 100 s, and wait 20 s."""
-    import sqlalchemy
-
-    try:
-        url = sqlalchemy.make_url(tracking_uri)
-        kind = url.get_backend_name()
-        timeout = {"sqlite": "timeout"}.get(kind, "connect_timeout")
-        engine = sqlalchemy.create_engine(
-            url,
-            poolclass=sqlalchemy.NullPool,
-            connect_args={} if kind == "mssql" else {timeout: PROBE_SECONDS},
-        )
-    except (ModuleNotFoundError, sqlalchemy.exc.ArgumentError) as error:
-        raise ValueError(
-            f"--tracking-uri {shown(tracking_uri)} cannot be opened ({error}); install the "
-            "database's Python package, or correct the address."
-        ) from None
-    if kind == "sqlite" and url.database:
-        try:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _away(error) from error
-    with engine.connect() as connection:
-        if kind == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            connection.rollback()
-
-
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
-def _away(error: Exception) -> MlflowAway:
+def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return MlflowAway(lines[0][:200] if lines else type(error).__name__)
+    return lines[0][:200] if lines else type(error).__name__

@@ -15,8 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from raysl.mlflow_views import study_links
+
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SCHEMES = (*DATABASES, "http", "https", "databricks")
+PROBE_SECONDS = 2  # the least that PostgreSQL's client takes
 START_SECONDS = 120.0  # a new database and 2 busy cores take about 15
 
 
@@ -74,6 +77,39 @@ def check_tracking_uri(uri: str) -> str:
 def is_database(tracking_uri: str) -> bool:
     """Whether the address is a database's, opened from here, and not a server's."""
     return tracking_uri.partition("://")[0].split("+")[0].lower() in DATABASES
+
+
+def require_database(tracking_uri: str) -> None:
+    """Raise soon where a database is away or locked; MLflow would try for 100 s, and wait 20 s.
+
+    Raises what SQLAlchemy raises, and ValueError where the address needs another package. Without
+    effect on a server's address.
+    """
+    import sqlalchemy
+
+    if not is_database(tracking_uri):
+        return
+    try:
+        url = sqlalchemy.make_url(tracking_uri)
+        kind = url.get_backend_name()
+        timeout = {"sqlite": "timeout"}.get(kind, "connect_timeout")
+        engine = sqlalchemy.create_engine(
+            url,
+            poolclass=sqlalchemy.NullPool,
+            connect_args={} if kind == "mssql" else {timeout: PROBE_SECONDS},
+        )
+    except (ModuleNotFoundError, sqlalchemy.exc.ArgumentError) as error:
+        raise ValueError(
+            f"--tracking-uri {shown(tracking_uri)} cannot be opened ({error}); install the "
+            "database's Python package, or correct the address."
+        ) from None
+    if kind == "sqlite" and url.database:
+        with contextlib.suppress(OSError):  # connecting says it better
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    with engine.connect() as connection:
+        if kind == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.rollback()
 
 
 def shown(uri: str) -> str:
@@ -158,12 +194,18 @@ def serve_ui(
     port: int = 5000,
     announce: Callable[[str], None] = print,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM; announce(address) is called once the page answers."""
+    """Serve until Ctrl-C or SIGTERM; once the page answers, announce(line) tells where."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         process = start_ui(tracking_uri, artifacts, host=host, port=port)
         try:
-            announce(_address(host, port))
+            address = _address(host, port)
+            announce(f"MLflow answers at {address} (Ctrl-C ends it)")
+            with contextlib.suppress(
+                urllib.error.HTTPError
+            ):  # it may answer other hosts' names only
+                for line in study_links(address):
+                    announce(line)
             process.wait()
         except KeyboardInterrupt:
             return

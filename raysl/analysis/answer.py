@@ -111,7 +111,8 @@ class Threshold:
         else:
             text = f"Undetermined, because {self.reason}"
             if (self.low, self.high) not in ((None, None), self.sizes):
-                text += f" ({interval})"
+                text += f"; the {100 * self.confidence:g} % interval of the crossing is "
+                text += self.interval_text()
         if self.kind == "found" and len(self.differences) == 2:
             text += ", if the difference is straight in log n between the only two sizes"
         if self.noise.source == "assumed":

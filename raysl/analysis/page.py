@@ -58,7 +58,7 @@ def _head(content: Mapping[str, Any]) -> Html:
         "header",
         element("h1", content["name"]),
         element("p", content["question"], class_="question"),
-        element("div", element("p", content["answer"]), class_="answer", role="status"),
+        element("div", element("p", content["answer"]), class_="answer"),
         *answers,
         items(content["warnings"], class_="warnings"),
     )

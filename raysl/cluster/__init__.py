@@ -29,15 +29,20 @@ def run_on_ray(
     system that all of them share. SIGINT and SIGTERM let running trials save, then raise
     KeyboardInterrupt; the same call resumes. Raises ValueError where no trial could ever fit.
     """
+    study = ledger.study
+    if study.scheduler is not None and study.base.num_evaluations < 2:
+        raise ValueError(
+            f"scheduler={study.scheduler!r} compares trials at evaluations before their end; set "
+            "num_evaluations=10."
+        )
     from raysl.cluster.session import session
     from raysl.cluster.tune import run_study
 
-    resources = ledger.study.resources
     with session(
         address=address,
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         token_path=token_path,
-        groups=resources.workers > 1,
+        groups=study.resources.workers > 1,
     ) as place:
         run_study(ledger, storage=place, max_concurrent=max_concurrent)

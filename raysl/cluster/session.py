@@ -143,17 +143,14 @@ def short_temporary_folder() -> str:
 
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """These environment variables for the length of the block."""
-    before = {name: os.environ.get(name) for name in variables}
+    """These environment variables for the length of the block; then all are as they were."""
+    before = dict(os.environ)
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,6 @@ from raysl.trial import failed
 
 def run_study(ledger: Ledger, *, storage: Path, max_concurrent: int | None = None) -> None:
     """Run all that the ledger proposes on the Ray that this process is connected to."""
-    check_pruning(ledger)
     slots = max_concurrent or concurrent_trials(ledger.study.resources, ray.cluster_resources())
     search = LedgerSearch(ledger, storage=storage)
     with interruptible() as interrupted:
@@ -62,16 +61,6 @@ def concurrent_trials(resources: Resources, available: dict[str, float]) -> int:
             "time if the cluster grows by itself."
         )
     return slots
-
-
-def check_pruning(ledger: Ledger) -> None:
-    """Pruning needs evaluations on the way."""
-    study = ledger.study
-    if study.scheduler is not None and study.base.num_evaluations < 2:
-        raise ValueError(
-            f"scheduler={study.scheduler!r} compares trials at evaluations before the end; set "
-            "num_evaluations=10."
-        )
 
 
 class LedgerSearch(Searcher):

@@ -1,0 +1,229 @@
+"""Studies on a real Ray: same numbers as the plain loop, and nothing lost by kills and stops."""
+
+import dataclasses
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray_processes import descendants, kill_one, leftovers, listening, two_nodes
+
+from raysl.cluster import run_on_ray
+from raysl.cluster.session import session, write_token
+from raysl.data.store import load_splits
+from raysl.recipe import Recipe
+from raysl.result import TrialResult
+from raysl.study.ledger import Ledger
+from raysl.study.local import run_locally
+from raysl.study.planners import build_planner
+from raysl.study.sizes import size_study
+from raysl.study.spec import Cell, Study
+
+pytestmark = pytest.mark.ray
+
+
+@dataclasses.dataclass(frozen=True)
+class GoodThenBad:
+    """The first trial of the search gets an encoder of some width, all others almost none."""
+
+    def __call__(self, trial: Any, cell: Cell) -> Mapping[str, Any]:
+        temperature = trial.suggest_float("method.temperature", 0.1, 1.0)
+        width = 16 if trial.number == 0 else 1
+        return {"method.temperature": temperature, "encoder.width": width}
+
+
+def study_of(store: Path, *, arms=("simclr",), sizes=(16, 32), seeds=2, steps=4, **fields) -> Study:
+    splits = load_splits(store)
+    changes = {"encoder.width": 8, "duration": f"{steps} steps", **fields.pop("changes", {})}
+    base = Recipe.create(
+        "simclr", dataset=splits.digest, pool_size=max(sizes), label_size=16, batch_size=8
+    ).with_overrides(changes)
+    return size_study(
+        splits, name="test", question="?", base=base, arms=arms, baseline=None, sizes=sizes,
+        seeds=seeds, **fields,
+    )  # fmt: skip
+
+
+class Watcher:
+    """Notes what happens in a study and lets a test act on the progress of a trial."""
+
+    def __init__(self, act: Callable[[Any], None] = lambda proposal: None):
+        self.act = act
+        self.attempts: list[tuple[int, int]] = []
+        self.finishes: list[TrialResult] = []
+        self.reports: list[Mapping[str, float]] = []
+
+    def started(self, proposal):
+        self.attempts.append((proposal.number, proposal.attempt))
+
+    def progress(self, proposal, step, metrics):
+        self.reports.append(metrics)
+        self.act(proposal)
+
+    def finished(self, proposal, result):
+        self.finishes.append(result)
+
+
+def ledger_of(study: Study, directory: Path, *observers: Any) -> Ledger:
+    return Ledger(study, build_planner(study), directory, observers=observers)
+
+
+def metrics_of(ledger: Ledger) -> dict[str, Mapping[str, float]]:
+    return {digest: result.metrics for digest, result in ledger.results.items()}
+
+
+def once(action: Callable[[], None], *, number: int, attempt: int = 1) -> Callable[[Any], None]:
+    """Do it at the first report of that attempt at that trial."""
+    done = []
+
+    def act(proposal) -> None:
+        if (proposal.number, proposal.attempt) == (number, attempt) and not done:
+            done.append(True)
+            action()
+
+    return act
+
+
+def test_ray_and_a_plain_loop_give_identical_metrics(store, tmp_path):
+    study = study_of(store, arms=("simclr", "scratch", "random"), changes={"num_evaluations": 2})
+    study = study.with_overrides({"scratch.duration": "4 steps"})
+    plain = ledger_of(study, tmp_path / "plain")
+    run_locally(plain, load_splits(store))
+    watcher = Watcher()
+    on_ray = ledger_of(study, tmp_path / "ray", watcher)
+    before = os.environ.copy()
+    run_on_ray(on_ray, num_cpus=2)
+    assert len(plain.results) == 8
+    assert metrics_of(on_ray) == metrics_of(plain)
+    assert {"train/loss", "images_per_second", "val/linear_top1"} <= set().union(*watcher.reports)
+    assert dict(os.environ) == before
+    assert leftovers() == []
+
+
+def test_an_own_ray_is_closed_to_the_network_and_to_other_users():
+    with session(address=None, num_cpus=1) as folder:
+        processes = [os.getpid(), *descendants(os.getpid())]
+        assert len(processes) > 3
+        assert set(listening(processes)) == {"127.0.0.1"}
+        token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+        assert stat.S_IMODE(token.stat().st_mode) == 0o600
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert not folder.exists()
+    assert leftovers() == []
+
+
+def test_a_trial_that_could_never_fit_is_refused_with_the_numbers(store, tmp_path):
+    ledger = ledger_of(study_of(store, cpus_per_worker=4), tmp_path)
+    with pytest.raises(ValueError, match=r"A trial needs 4 CPUs .* the cluster has 1 CPUs"):
+        run_on_ray(ledger, num_cpus=1)
+
+
+def test_pruning_without_evaluations_on_the_way_is_refused(store, tmp_path):
+    ledger = ledger_of(study_of(store, scheduler="asha"), tmp_path)
+    with pytest.raises(ValueError, match="set num_evaluations=10"):
+        run_on_ray(ledger, num_cpus=1)
+
+
+@pytest.mark.slow
+def test_a_killed_trial_is_tried_again_and_others_go_on(store, tmp_path):
+    study = study_of(store, steps=300, seeds=1)
+    plain = ledger_of(study, tmp_path / "plain")
+    run_locally(plain, load_splits(store))
+    watcher = Watcher(once(lambda: kill_one("ray::Trial"), number=0))
+    ledger = ledger_of(study, tmp_path / "ray", watcher)
+    run_on_ray(ledger, num_cpus=1)
+    assert sorted(result.attempts for result in watcher.finishes) == [1, 2]
+    assert metrics_of(ledger) == metrics_of(plain)
+
+
+@pytest.mark.slow
+def test_a_trial_that_always_fails_is_kept_as_failed_with_its_error(store, tmp_path):
+    watcher = Watcher()
+    changes = {"optim.name": "sgd", "optim.lr": 1e30, "optim.warmup": 0.0}
+    ledger = ledger_of(study_of(store, sizes=(16,), seeds=1, changes=changes), tmp_path, watcher)
+    run_on_ray(ledger, num_cpus=1)
+    (result,) = watcher.finishes
+    assert (result.status, result.attempts) == ("failed", 3)
+    assert "FloatingPointError: The loss was not finite in update" in (result.error or "")
+
+
+@pytest.mark.slow
+def test_asha_stops_search_trials_early_and_later_ones_run(store, tmp_path):
+    study = study_of(
+        store, sizes=(32,), seeds=1, steps=600, space=GoodThenBad(), trials=4, scheduler="asha",
+        changes={"num_evaluations": 10},
+    )  # fmt: skip
+    watcher = Watcher()
+    ledger = ledger_of(study, tmp_path, watcher)
+    run_on_ray(ledger, num_cpus=1)
+    *search, confirmed = watcher.finishes
+    assert [result.status for result in search] == ["ok", "stopped", "stopped", "stopped"]
+    assert all(result.cost["steps"] < 600 for result in search[1:])
+    assert all("val/linear_top1" in result.metrics for result in search)
+    assert confirmed.status == "ok"
+    assert "test/linear_top1" in confirmed.metrics
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_the_running_trial_and_the_next_call_finishes_it(store, tmp_path):
+    study = study_of(store, steps=300, seeds=1)
+    plain = ledger_of(study, tmp_path / "plain")
+    run_locally(plain, load_splits(store))
+    pressed = []
+
+    def press() -> None:
+        pressed.append(time.time())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = Watcher(once(press, number=0))
+    with pytest.raises(KeyboardInterrupt):
+        run_on_ray(ledger_of(study, tmp_path / "ray", watcher), num_cpus=1)
+    assert time.time() - pressed[0] < 10
+    assert watcher.finishes == []
+    assert list((tmp_path / "ray").glob("trials/*/checkpoint.pt"))
+    assert leftovers() == []
+    again = ledger_of(study, tmp_path / "ray")
+    run_on_ray(again, num_cpus=1)
+    assert metrics_of(again) == metrics_of(plain)
+
+
+@pytest.mark.slow
+def test_groups_that_are_killed_or_stopped_give_their_cpus_to_the_next(store, tmp_path):
+    """Attempt 1 loses a worker, attempt 2 its Tune trial; the second trial is pruned."""
+    study = study_of(
+        store, sizes=(32,), seeds=1, steps=600, space=GoodThenBad(), trials=2, scheduler="asha",
+        workers=2, changes={"num_evaluations": 10},
+    )  # fmt: skip
+    kill_worker = once(lambda: kill_one("ray::RayTrainWorker"), number=0)
+    kill_trial = once(lambda: kill_one("ray::Trial."), number=0, attempt=2)
+
+    def kill(proposal) -> None:
+        kill_worker(proposal)
+        kill_trial(proposal)
+
+    watcher = Watcher(kill)
+    ledger = ledger_of(study, tmp_path, watcher)
+    run_on_ray(ledger, num_cpus=2)
+    assert [result.status for result in watcher.finishes] == ["ok", "stopped", "ok"]
+    assert [result.attempts for result in watcher.finishes] == [3, 1, 1]
+    assert leftovers() == []
+
+
+@pytest.mark.slow
+def test_a_trial_of_two_workers_spans_two_nodes_of_a_cluster(store, tmp_path):
+    study = study_of(store, sizes=(32,), seeds=1, workers=2)
+    with two_nodes() as (address, token):
+        ledger = ledger_of(study, tmp_path / "ray")
+        run_on_ray(ledger, address=address, token_path=token)
+        other = write_token(tmp_path / "other")
+        with pytest.raises(ValueError, match="did not accept the token"):
+            run_on_ray(ledger_of(study, tmp_path / "no"), address=address, token_path=other)
+    (result,) = ledger.results.values()
+    assert result.status == "ok"
+    # Each node has one CPU and each worker needs one, so no node can have held both.
+    assert result.cost["device_seconds"] == 2 * result.cost["seconds"]
