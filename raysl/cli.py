@@ -5,10 +5,13 @@ import shlex
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from raysl.study.spec import Study
 
 RUNS = Path("runs")
 
@@ -152,9 +155,10 @@ def ui(
     port: int = 5000,
 ) -> None:
     """Start MLflow's page on this machine with this project's store."""
-    from raysl.mlflow_ui import default_tracking_uri, serve_ui
+    from raysl.mlflow_ui import artifacts_directory, default_tracking_uri, serve_ui
 
-    serve_ui(tracking_uri or default_tracking_uri(runs), host=host, port=port)
+    uri = tracking_uri or default_tracking_uri(runs)
+    serve_ui(uri, artifacts_directory(runs), host=host, port=port)
 
 
 @app.command()
@@ -263,7 +267,9 @@ def data_info(
     show_store(store, verify=verify, sheet=contact_sheet, console=console)
 
 
-def _build(file: Path, arguments: list[str] | None, sets: list[str] | None, *, small: bool):  # type: ignore[no-untyped-def]
+def _build(
+    file: Path, arguments: list[str] | None, sets: list[str] | None, *, small: bool
+) -> "Study":
     from raysl.recipe import parse_override
     from raysl.study.load import build_study, load_module
 

@@ -18,7 +18,7 @@ from raysl.data.store import load_splits
 from raysl.methods import METHODS
 from raysl.progress import ProgressDisplay, duration
 from raysl.result import write_atomically
-from raysl.study.ledger import STUDY_FILE, Ledger, open_study, read_study
+from raysl.study.ledger import STUDY_FILE, Ledger, check_disk, open_study, read_study
 from raysl.study.planners import build_planner
 from raysl.study.spec import Study
 
@@ -42,9 +42,10 @@ def run_study(
     if study.scheduler and local:
         raise ValueError("Pruning runs through Ray Tune; leave out --local.")
     splits = load_splits(study.data)
+    planner = build_planner(study)
+    check_disk(study, planner, runs)
     with open_study(study, runs, command=command) as directory:
         mirror = Mirror(directory, tracking_uri or default_tracking_uri(runs))
-        planner = build_planner(study)
         display = ProgressDisplay(study, planner, console)
         ledger = Ledger(study, planner, directory, observers=[display, mirror])
         for result in ledger.results.values():
@@ -214,7 +215,7 @@ def show_store(store: Path, *, verify: bool, sheet: Path | None, console: Consol
 
 
 def curve_table(content: Mapping[str, Any]) -> Table:
-    """The report's cells as a table for the terminal: mean and interval of every test metric."""
+    """The report's cells for the terminal: mean and 90 % interval of every test metric."""
     metrics = content["metrics"]
     axes = list(content["cells"][0]["cell"])
     table = Table(*axes, "seeds", *metrics, box=None)
@@ -225,7 +226,7 @@ def curve_table(content: Mapping[str, Any]) -> Table:
             found = cell["metrics"].get(metric)
             text = "-" if found is None else f"{found['mean']:.1f}"
             if found is not None and found["low"] is not None:
-                text += f" ({found['low']:.1f} to {found['high']:.1f})"
+                text += f" ± {found['high'] - found['mean']:.1f}"
             row.append(text)
         table.add_row(*row)
     return table

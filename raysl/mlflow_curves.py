@@ -58,7 +58,7 @@ def report_runs(study_directory: Path, *, study: str) -> list[RunContent]:
     for metric in report["metrics"]:
         contents += curve_runs(curves_of(report, metric), metric=metric, study=study)
     found = [file for pattern in REPORT_FILES for file in sorted(study_directory.glob(pattern))]
-    note = f"{report['question']}\n\n{report['answer']}"
+    note = f"{report['question']} {report['answer']}"  # the page shows one line of it
     files = RunContent(
         key="report",
         kind="report",

@@ -173,7 +173,7 @@ def sync(study_directory: Path, tracking_uri: str) -> SyncSummary:
                 outcome = "unfinished" if content is None else experiment.write(client, content)
                 counts[outcome] += 1
     except MlflowAway as error:
-        raise ValueError(_does_not_answer(tracking_uri, error)) from error
+        raise ValueError(_cannot_be_used(tracking_uri, error)) from error
     return SyncSummary(
         runs_created=counts["created"],
         runs_updated=counts["updated"],
@@ -194,7 +194,7 @@ def read_results(tracking_uri: str, experiment: str) -> list[dict[str, Any]]:
             found = client.get_experiment_by_name(experiment)
             runs = [] if found is None else trials(client, found.experiment_id)
     except MlflowAway as error:
-        raise ValueError(_does_not_answer(tracking_uri, error)) from error
+        raise ValueError(_cannot_be_used(tracking_uri, error)) from error
     if found is None or "raysl.size_axis" not in found.tags:
         raise ValueError(
             f"MLflow at {shown(tracking_uri)} has no study {experiment!r}; `raysl sync` makes it "
@@ -226,9 +226,9 @@ def _open_experiment(client: Any, study_directory: Path, tracking_uri: str) -> E
     return Experiment(client, read_study(study_directory), artifacts=artifacts)
 
 
-def _does_not_answer(tracking_uri: str, error: MlflowAway) -> str:
+def _cannot_be_used(tracking_uri: str, error: MlflowAway) -> str:
     """The sentence for a user who asked for MLflow itself."""
     return (
-        f"MLflow at {shown(tracking_uri)} does not answer ({error}); start it, or name another "
+        f"MLflow at {shown(tracking_uri)} cannot be used ({error}); start it, or name another "
         "with --tracking-uri."
     )

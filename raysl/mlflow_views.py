@@ -12,9 +12,9 @@ def saved_views(study: Mapping[str, Any]) -> dict[str, str]:
     Without them the table shows no metric, and the chart is small and linear in the size. Their
     form is MLflow's own affair (seen in 3.17); where it changes, the page falls back to its own.
     """
-    metric = f"curve/test/{study['objective']}"
+    metric = f"test/{study['objective']}"
     shown_tags = ("arm", study["size_axis"], "seed", "phase", "status", "flags")
-    shown_metrics = (f"test/{study['objective']}", f"val/{study['objective']}", "cost/seconds")
+    shown_metrics = (metric, f"val/{study['objective']}", "cost/seconds")
     trials = {
         "searchFilter": "tags.`raysl.kind` = 'trial'",
         "selectedColumns": [
@@ -28,9 +28,9 @@ def saved_views(study: Mapping[str, Any]) -> dict[str, str]:
         "uuid": "curve",
         "type": "LINE",
         "metricSectionId": "curve",
-        "metricKey": metric,
-        "selectedMetricKeys": [metric],
-        "displayName": f"test/{study['objective']} by {study['size_axis']}",
+        "metricKey": f"curve/{metric}",
+        "selectedMetricKeys": [f"curve/{metric}"],
+        "displayName": f"{metric} by {study['size_axis']}",
         "xAxisKey": "step",
         "xAxisScaleType": "log",
         "useGlobalXaxisKey": False,
@@ -45,7 +45,7 @@ def saved_views(study: Mapping[str, Any]) -> dict[str, str]:
     }
     section = {"uuid": "curve", "name": "curve/test", "display": True, "columns": 1}
     curves = {
-        "searchFilter": "tags.`raysl.kind` = 'curve'",
+        "searchFilter": f"tags.`raysl.kind` = 'curve' AND tags.`raysl.metric` = '{metric}'",
         "compareRunCharts": [chart],
         "compareRunSections": [section | {"cardHeight": 500, "isReordered": False}],
     }

@@ -106,7 +106,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser over all trainable parameters; each group carries its `initial_lr`."""
     lr = peak_lr(config, batch_size)
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
             (plain if parameter.ndim <= 1 else decayed).append(parameter)

@@ -54,7 +54,7 @@ def read_result(directory: Path) -> TrialResult | None:
     return result
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """Write a file so that readers, and a crash, see the old content or the new, never a half."""
     data = content.encode() if isinstance(content, str) else content
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,5 +1,6 @@
 """The state of a training: live modules and counters, saved and restored as one file."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from raysl.encoder import build_encoder
 from raysl.methods import METHODS, Method
 from raysl.optim import build_optimizer
 from raysl.recipe import Recipe
+from raysl.result import write_atomically
 from raysl.rng import global_seed
 
 
@@ -53,19 +55,15 @@ class TrainState:
 
     def save(self, path: Path) -> None:
         """Write to `path` by rename, so that a crash leaves the old file or the new one."""
-        temporary = path.with_name(path.name + ".new")
-        torch.save(
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "num_examples": self.num_examples,
-                "best": self.best,
-                "method": self.method.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            },
-            temporary,
-        )
-        temporary.replace(path)
+        content = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "num_examples": self.num_examples,
+            "best": self.best,
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_tensors(content, path)
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Take over what `read_checkpoint` returned."""
@@ -73,6 +71,13 @@ class TrainState:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.num_examples, self.best = saved["num_examples"], saved["best"]
+
+
+def save_tensors(content: Mapping[str, Any], path: Path) -> None:
+    """torch.save, seen by readers and by a crash as the old file or the new one."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getbuffer())
 
 
 def read_checkpoint(path: Path, *, world: World) -> Mapping[str, Any] | None:

@@ -33,6 +33,7 @@ from raysl.state import (
     World,
     initial_state,
     read_checkpoint,
+    save_tensors,
 )
 from raysl.tracking import Jsonl
 from raysl.train import evaluation_steps, train
@@ -295,7 +296,6 @@ def _indices(order: np.ndarray) -> torch.Tensor:
 
 def _save_encoder(state: TrainState, directory: Path) -> None:
     """The evaluated encoder and head: what a later final evaluation, and the user, load."""
-    path = directory / ENCODER_FILE
     head = state.method.head
     content = {
         "encoder": state.method.evaluated.state_dict(),
@@ -304,9 +304,7 @@ def _save_encoder(state: TrainState, directory: Path) -> None:
         "seconds": state.seconds,
         "num_examples": state.num_examples,
     }
-    temporary = path.with_name(path.name + ".new")
-    torch.save(content, temporary)
-    temporary.replace(path)
+    save_tensors(content, directory / ENCODER_FILE)
 
 
 def _load_encoder(state: TrainState, directory: Path) -> None:

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysl.analysis.curves import make_curves, pooled_noise
-from raysl.analysis.pair import draw_differences, make_pair, measure_noise
+from raysl.analysis.pair import make_pair
 from raysl.analysis.scores import Score, check_scores, choose_arms, read_table
+from raysl.analysis.spread import Blocks, Independent, Paired, measure_spread
 from raysl.analysis.switch import bend, reversal_probabilities, switch_points
 from raysl.analysis.threshold import find_threshold
 from raysl.analysis.wording import about, count, limits
@@ -29,7 +30,7 @@ def figure_8():
 
 
 def study(arm, base, *, sizes=(500, 1000, 2000, 4000, 8000), seeds=3, sd=0.5, shared=0.0, rng=0):
-    """Scores of two arms with the mean curves `arm` and `base`; base(None): a flat baseline.
+    """Scores of two arms with the mean curves `arm` and `base`, flat where base(None) is a number.
 
     shared: the share of the noise variance that trials of one seed and size have in common.
     """
@@ -221,18 +222,6 @@ class TestTheSizesThatAreCompared:
         assert threshold.low == 500
         assert threshold.interval_text().startswith("below 500 to ")
 
-    def test_shared_seeds_are_compared_seed_by_seed(self):
-        arm, base = line(80, through=1500, slope=3), line(80, through=1500, slope=0.0)
-        scores = study(arm, base, shared=0.9, sd=1.0, seeds=4)
-        paired = find_threshold(scores)
-        assert paired.noise.of == "pair"
-        assert paired.noise.df == 15
-        moved = [Score(s.arm, s.size, s.seed + 100 * (s.arm == "scratch"), s.value) for s in scores]
-        unpaired = find_threshold(moved)
-        assert unpaired.noise.of == "trial"
-        width = [math.log(t.high / t.low) for t in (paired, unpaired)]
-        assert width[0] < 0.7 * width[1]
-
     def test_a_flat_arm_is_one_level_and_not_evidence_at_every_size(self):
         scores = study(line(80, through=1500, slope=3), flat(80), sd=0.5)
         (curve,) = [c for c in make_curves(scores) if c.arm == "scratch"]
@@ -242,21 +231,83 @@ class TestTheSizesThatAreCompared:
             Score(s.arm, s.size, s.seed, s.value + 3 * s.seed) if s.size is None else s
             for s in scores
         ]
-        pair = make_pair(check_scores(loud), "simclr", "scratch")
-        noise, baseline_noise, _ = measure_noise(pair, None)
-        drawn = draw_differences(pair, noise, baseline_noise, 4000, np.random.default_rng(0))
-        correlations = np.corrcoef(drawn, rowvar=False)
-        assert correlations.min() > 0.6  # its error moves all sizes together
+        for apart in (0, 100):  # with the same seeds in both arms, and with others
+            moved = [Score(s.arm, s.size, s.seed + apart * (s.size is None), s.value) for s in loud]
+            spread = spread_of(moved)
+            drawn = spread.draw(4000, np.random.default_rng(0))
+            assert np.corrcoef(drawn, rowvar=False).min() > 0.6  # its error moves all sizes
+
+
+def spread_of(scores):
+    return measure_spread(make_pair(check_scores(scores), "simclr", "scratch"))
+
+
+def with_seed_effects(scores, sd, rng=1):
+    """The scores with an amount added that all trials of a seed share, as few labels make it."""
+    effects = np.random.default_rng(rng).normal(0, sd, size=100)
+    return [Score(s.arm, s.size, s.seed, s.value + effects[s.seed]) for s in scores]
+
+
+RISING = line(80, through=1500, slope=3)
+SIZED = line(80, through=1500, slope=0.0)  # a level baseline that depends on the size all the same
+
+
+class TestTheNoiseOfTheDifference:
+    def test_trials_of_one_seed_and_size_are_compared_pair_by_pair(self):
+        scores = study(RISING, SIZED, shared=0.9, sd=1.0)
+        assert isinstance(spread_of(scores), Paired)
+        apart = [Score(s.arm, s.size, s.seed + 50 * (s.arm == "simclr"), s.value) for s in scores]
+        assert isinstance(spread_of(apart), Independent)
+        assert spread_of(scores).errors.max() < 0.7 * spread_of(apart).errors.min()
+
+    def test_what_all_trials_of_a_seed_share_cancels_with_a_flat_baseline(self):
+        quiet = study(RISING, flat(80), seeds=4)
+        loud = with_seed_effects(quiet, sd=3.0)
+        assert isinstance(spread_of(loud), Blocks)
+        assert spread_of(loud).errors == pytest.approx(spread_of(quiet).errors)
+        assert find_threshold(loud).low == pytest.approx(find_threshold(quiet).low)
+        apart = [Score(s.arm, s.size, s.seed + 50 * (s.size is None), s.value) for s in loud]
+        assert isinstance(spread_of(apart), Independent)
+        assert spread_of(loud).errors.max() < 0.6 * spread_of(apart).errors.min()
+
+    def test_seeds_that_shift_whole_curves_are_not_averaged_out_over_the_sizes(self):
+        scores = study(RISING, SIZED, seeds=5, sd=0.3)
+        shifted = [
+            Score(s.arm, s.size, s.seed, s.value + 2 * (s.seed - 2) * (s.arm == "simclr"))
+            for s in scores
+        ]
+        assert isinstance(spread_of(scores), Paired)
+        spread = spread_of(shifted)
+        assert isinstance(spread, Blocks)
+        drawn = spread.draw(4000, np.random.default_rng(0))
+        assert np.corrcoef(drawn, rowvar=False).min() > 0.9
+        # one sd of the five shifts -4, -2, 0, 2, 4 over the root of their number
+        assert spread.errors == pytest.approx([math.sqrt(10 / 5)] * 5, rel=0.1)
+
+    @pytest.mark.parametrize("kind", ["blocks", "pairs", "independent"])
+    def test_draws_have_the_stated_standard_errors(self, kind):
+        base = flat(80) if kind == "blocks" else SIZED
+        scores = study(RISING, base, seeds=12)
+        if kind == "independent":
+            scores = [s for s in scores if s.arm == "simclr" or s.seed < 11]
+        spread = spread_of(scores)
+        drawn = spread.draw(40_000, np.random.default_rng(0))
+        # Student's t with many degrees of freedom has a slightly larger sd
+        assert drawn.std(axis=0) == pytest.approx(spread.errors, rel=0.1)
+        assert drawn.mean(axis=0) == pytest.approx(np.zeros(5), abs=0.01)
 
     def test_each_arm_keeps_its_own_noise_and_too_few_repetitions_borrow_it(self):
-        scores = study(line(80, through=1500, slope=3), flat(80), sd=0.5)
-        own = find_threshold(scores)
-        assert own.baseline_noise is not None
-        assert own.baseline_noise.df == 2
-        fewer = [s for s in scores if s.size is not None or s.seed == 0]
-        borrowed = find_threshold(fewer)
-        assert borrowed.baseline_noise is None
-        assert any("taken to be the same" in note for note in borrowed.notes)
+        scores = study(RISING, flat(80))
+        own = spread_of([s for s in scores if s.size != 500 or s.seed != 0])
+        assert isinstance(own, Independent)
+        assert (own.arm.df, own.baseline.df) == (9, 2)
+        borrowed = spread_of([s for s in scores if s.size is not None or s.seed == 0])
+        assert borrowed.arm == borrowed.baseline
+        assert "taken to be the same" in borrowed.note
+
+    def test_the_threshold_tells_how_it_was_taken(self):
+        notes = find_threshold(study(RISING, flat(80))).notes
+        assert any("Trials are compared seed by seed" in note for note in notes)
 
 
 def power_law_world(rng, low=5e3, high=3e5):
@@ -331,6 +382,26 @@ class TestCalibration:
             )
             hits.append(covers(find_threshold(scores, draws=1500), truth))
         assert 0.84 <= np.mean(hits) <= 0.97
+
+    @pytest.mark.parametrize("own", [0.0, 0.5])
+    def test_it_covers_where_few_labels_move_all_trials_of_a_seed(self, own):
+        hits, widths = [], []
+        for world in range(220):
+            rng = np.random.default_rng([world, 4])
+            truth = math.exp(rng.uniform(math.log(5e3), math.log(3e5)))
+            slope = math.exp(rng.uniform(0, math.log(6)))
+            scores = []
+            for seed in range(5):
+                shared, mine = rng.normal(0, [2.0, own + 1e-9])
+                scores.append(Score("scratch", None, seed, 60 + shared + rng.normal(0, 0.5)))
+                for size in SIZES:
+                    value = 60 + slope * math.log(size / truth) + shared + mine
+                    scores.append(Score("simclr", float(size), seed, value + rng.normal(0, 0.5)))
+            threshold = find_threshold(scores, draws=1500)
+            hits.append(covers(threshold, truth))
+            widths.append(math.log(threshold.high / threshold.low))
+        assert 0.84 <= np.mean(hits) <= 0.97
+        assert np.median(widths) < 0.7  # 1.3 where the shared part does not cancel
 
     def test_curves_that_do_not_cross_are_rarely_given_a_crossing(self):
         kinds, wrong_side = [], 0

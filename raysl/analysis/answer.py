@@ -6,6 +6,7 @@ from typing import Literal
 from raysl.analysis.curves import Noise
 from raysl.analysis.wording import about, arm_title, count, limits, listed
 
+Design = Literal["independent", "pairs", "blocks"]
 Kind = Literal["found", "always", "never", "several", "undetermined"]
 
 
@@ -58,8 +59,9 @@ class Threshold:
     point: the switch point of the means; None where they do not cross upwards.
     low, high: the interval; an end at an end of `sizes` is open there (`interval_text`).
     num_seeds: the smallest and largest number of seeds in a cell of the two arms.
-    noise: of a pair, or of a trial of the arm; of both arms where `baseline_noise` is None.
-    notes: sentences that a reader needs beside the answer.
+    noise: of a single trial, pooled over all cells of the two arms.
+    design: how the noise of the difference was taken (`spread`); None where it is unknown.
+    notes: sentences that a reader needs beside the answer; how the arms' noise was taken is one.
     """
 
     arm: str
@@ -72,7 +74,7 @@ class Threshold:
     crossings: tuple[Crossing, ...]
     num_seeds: tuple[int, int]
     noise: Noise
-    baseline_noise: Noise | None = None
+    design: Design | None = None
     point: float | None = None
     low: float | None = None
     high: float | None = None

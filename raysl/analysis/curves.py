@@ -21,13 +21,11 @@ class Noise:
     """The standard deviation between repetitions.
 
     sd: None where it is unknown. df: degrees of freedom; 0 where it was not measured.
-    of: "trial", or "pair" for the difference of two trials with the same seed and size.
     """
 
     sd: float | None
     df: int
     source: Literal["measured", "assumed", "unknown"]
-    of: Literal["trial", "pair"] = "trial"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +92,7 @@ def group_cells(scores: Iterable[Score]) -> dict[tuple[str, float | None], list[
     return cells
 
 
-def pooled_noise(
-    cells: Iterable[Sequence[float]],
-    *,
-    assume_sd: float | None = None,
-    of: Literal["trial", "pair"] = "trial",
-) -> Noise:
+def pooled_noise(cells: Iterable[Sequence[float]], *, assume_sd: float | None = None) -> Noise:
     """The sd pooled over the cells; `assume_sd`, where given, takes its place.
 
     Repetitions that agree to the last digit were not repetitions: their noise is unknown, not 0.
@@ -107,14 +100,14 @@ def pooled_noise(
     if assume_sd is not None:
         if not (math.isfinite(assume_sd) and assume_sd > 0):
             raise ValueError(f"The assumed sd must be a number above 0, not {assume_sd!r}.")
-        return Noise(sd=assume_sd, df=0, source="assumed", of=of)
+        return Noise(sd=assume_sd, df=0, source="assumed")
     groups = [np.asarray(cell, dtype=float) for cell in cells]
     df = sum(len(group) - 1 for group in groups)
     squares = sum(float(np.square(group - group.mean()).sum()) for group in groups)
     scale = max((float(np.abs(group).max()) for group in groups), default=0.0)
     if df == 0 or math.sqrt(squares / df) <= 1e-12 * scale:
-        return Noise(sd=None, df=0, source="unknown", of=of)
-    return Noise(sd=math.sqrt(squares / df), df=df, source="measured", of=of)
+        return Noise(sd=None, df=0, source="unknown")
+    return Noise(sd=math.sqrt(squares / df), df=df, source="measured")
 
 
 def half_width(noise: Noise, num_seeds: int, confidence: float) -> float | None:

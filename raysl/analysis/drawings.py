@@ -74,6 +74,9 @@ def _curves(analysis: Analysis, comparison: Comparison, suffix: str) -> Drawing:
         )
     else:
         caption += "; without repetitions there is no interval"
+    if comparison.threshold is not None and comparison.threshold.design in ("pairs", "blocks"):
+        caption += ". The threshold is taken from differences seed by seed, in which what the "
+        caption += "trials of a seed share cancels, so its interval does not follow from the bands"
     if any(curve.is_flat for curve in comparison.curves):
         caption += ". A dashed line is an arm that does not depend on the size; its seeds are at "
         caption += "the right edge"

@@ -2,10 +2,9 @@
 
 The difference of the arms' means is interpolated linearly in log n between the sizes that both
 have, and its best single switch point (`switch`) is the threshold. The interval is a parametric
-bootstrap: the noise, pooled over cells, is drawn as sd^2 df / chi^2(df), so that few repetitions
-widen it, then every cell's mean, then how far the curve bends between the sizes. (Resampling the 3
-seeds of each cell instead covers 78 % where 90 % is claimed.) Nothing is claimed outside the sizes
-that both arms have.
+bootstrap: the noise, pooled over cells, is drawn (`spread`), then every mean difference, then how
+far the curve bends between the sizes. (Resampling the 3 seeds of each cell instead covers 78 %
+where 90 % is claimed.) Nothing is claimed outside the sizes that both arms have.
 """
 
 import math
@@ -15,14 +14,9 @@ from typing import Any
 import numpy as np
 
 from raysl.analysis.answer import Crossing, Difference, Kind, Masses, Threshold
-from raysl.analysis.pair import (
-    Pair,
-    draw_differences,
-    make_pair,
-    measure_noise,
-    standard_errors,
-)
+from raysl.analysis.pair import Pair, make_pair
 from raysl.analysis.scores import Score, check_scores, choose_arms
+from raysl.analysis.spread import measure_spread
 from raysl.analysis.switch import Array, bend, reversal_probabilities, sign_changes, switch_points
 from raysl.analysis.wording import about, arm_title, count, listed, points, probability
 from raysl.rng import numpy_generator
@@ -58,8 +52,8 @@ def find_threshold(
     scores = check_scores(scores)
     arm, baseline = choose_arms(scores, arm, baseline)
     pair = make_pair(scores, arm, baseline)
-    noise, baseline_noise, notes = measure_noise(pair, assume_sd)
-    x, means = np.log(pair.sizes), pair.arm.means - pair.baseline.means  # [K] each
+    spread = measure_spread(pair, assume_sd)
+    x, means = np.log(pair.sizes), pair.means  # [K] each
     point = _inside(x, float(switch_points(x, means[None])[0]))
     known: dict[str, Any] = {
         "arm": arm,
@@ -68,26 +62,25 @@ def find_threshold(
         "confidence": confidence,
         "sizes": (pair.sizes[0], pair.sizes[-1]),
         "num_seeds": pair.num_seeds,
-        "noise": noise,
-        "baseline_noise": baseline_noise,
+        "noise": pair.noise(assume_sd),
         "point": point,
     }
-    if noise.sd is None:
+    if spread is None:
         return Threshold(
             kind="undetermined",
             differences=_differences(pair.sizes, means),
             crossings=_crossings(x, means, None),
             reason=_why_no_noise(pair) + _seen(pair, means, point),
-            notes=(*notes, *pair.notes),
+            notes=pair.notes,
             **known,
         )
     rng = numpy_generator(seed, "threshold")
-    drawn = draw_differences(pair, noise, baseline_noise, draws, rng)  # [J, K]
+    drawn = means + spread.draw(draws, rng)  # [J, K]
     switches = switch_points(*bend(x, drawn, rng.uniform(*BENDS, size=draws)))  # [J]
     masses = _masses(x, switches, drawn)
     kind = _kind(masses, point)
-    errors = standard_errors(pair, noise, baseline_noise)
-    differences = _differences(pair.sizes, means, drawn, errors, confidence)
+    differences = _differences(pair.sizes, means, drawn, spread.errors, confidence)
+    notes = [spread.note, *pair.notes]
     if kind in ("always", "never"):
         notes.append(_closest(differences, confidence))
     if len(x) == 2:
@@ -99,6 +92,7 @@ def find_threshold(
     return Threshold(
         kind=kind,
         differences=differences,
+        design=spread.design,
         crossings=_crossings(x, means, drawn),
         low=_size(x, pair.sizes, float(low)),
         high=_size(x, pair.sizes, float(high)),
@@ -106,7 +100,7 @@ def find_threshold(
         reason=_why_undecided(masses, pair) + _seen(pair, means, point)
         if kind == "undetermined"
         else "",
-        notes=(*notes, *pair.notes),
+        notes=tuple(notes),
         **known,
     )
 

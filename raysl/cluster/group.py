@@ -42,13 +42,14 @@ class Mailbox:
 
     def post(self, news: News) -> set[str]:
         """From rank 0; answers with what it is to do: "stop", "interrupt"."""
-        self.news = news
+        self.news = self.news.then(news)
         return self.orders
 
     def exchange(self, orders: set[str]) -> News:
         """From the Tune trial, every so often."""
         self.orders |= orders
-        return self.news
+        news, self.news = self.news, self.news.told()
+        return news
 
     def close(self) -> None:
         """From rank 0 when its trial is over."""
@@ -192,7 +193,7 @@ def _relay(running: Running, mailbox: ActorHandle) -> None:
             news = ray.get(mailbox.exchange.remote(orders), timeout=60)
         except ray.exceptions.RayError:
             return  # the mailbox was closed with its trial
-        if news.step > running.news.step:
+        if news.metrics:
             running.announce(news)
         running.thread.join(RELAY_SECONDS)
 

@@ -15,7 +15,7 @@ from raysl.trial import failed, run_trial
 
 
 class Running:
-    """A trial in a thread, seen through its latest news; `result` when it is over.
+    """A trial in a thread, seen through its news; `result` when it is over.
 
     The thread ends in a result (also a failed one) or, when interrupted, in none.
     run: carries the trial out, and heeds `stop` and `interrupt`.
@@ -29,6 +29,7 @@ class Running:
         self.stop = threading.Event()
         self.changed = threading.Event()
         self.news = News()
+        self.lock = threading.Lock()
         self.result: TrialResult | None = None
         self.thread = threading.Thread(target=self._run, name="raysl trial", daemon=True)
         self.thread.start()
@@ -41,9 +42,16 @@ class Running:
 
     def announce(self, news: News) -> None:
         """Evaluations are passed on at once, since they are judged; other metrics by the clock."""
-        self.news = news
+        with self.lock:
+            self.news = self.news.then(news)
         if any(name.startswith("val/") for name in news.metrics):
             self.changed.set()
+
+    def take_news(self) -> News:
+        """All since the last call."""
+        with self.lock:
+            news, self.news = self.news, self.news.told()
+        return news
 
     def _run(self) -> None:
         try:

@@ -44,7 +44,15 @@ class Task:
 
 @dataclass(frozen=True)
 class News:
-    """What a running trial last reported; step 0 before its first report."""
+    """What a running trial reported since it was last asked; step 0 before its first report."""
 
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def then(self, later: "News") -> "News":
+        """Both in one, so that a quick report does not hide an evaluation before it."""
+        return News(later.step, {**self.metrics, **later.metrics})
+
+    def told(self) -> "News":
+        """What is left once somebody was told."""
+        return News(self.step)

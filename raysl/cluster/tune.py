@@ -76,7 +76,6 @@ class LedgerSearch(Searcher):
         self.storage = storage
         self.proposals: dict[str, Proposal] = {}  # by Tune's trial id
         self.results: dict[str, TrialResult] = {}
-        self.steps: dict[str, int] = {}
         self.pruning = Pruning(ledger.study, self.proposals)
         self.error: BaseException | None = None
 
@@ -100,8 +99,7 @@ class LedgerSearch(Searcher):
         if result.get("result") is not None:
             self.results[trial_id] = result["result"]
         news: News | None = result.get("news")
-        if news is not None and news.step > self.steps.get(trial_id, 0):
-            self.steps[trial_id] = news.step
+        if news is not None and news.metrics:
             proposal = self.proposals[trial_id]
             self._guard(lambda: self.ledger.progress(proposal, news.step, news.metrics))
 

@@ -43,14 +43,14 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """The latest news within a second, or the result; raises after a failed one was sent."""
+        """The news within a second, or the result; raises after a failed one was sent."""
         if self.failure is not None:
             raise RuntimeError(self.failure)
         running = self.running
         running.changed.wait(NEWS_SECONDS)
         running.changed.clear()
         if running.thread.is_alive() and running.result is None:
-            return {"news": running.news}
+            return {"news": running.take_news()}
         running.thread.join()
         result = running.result
         if result is None:

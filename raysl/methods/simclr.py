@@ -1,6 +1,7 @@
 """SimCLR: two views of an image find each other among all other views of the batch.
 
-    loss = mean over the 2B views i of  -log( exp(s(i, j) / t) / sum over k != i of exp(s(i, k) / t) )
+    loss = mean over the 2B views i of
+           -log( exp(s(i, j) / t) / sum over k != i of exp(s(i, k) / t) )
 
 s is the cosine of two projections, j the other view of i's image, t the temperature (NT-Xent).
 

@@ -8,8 +8,8 @@ import torch
 
 from raysl.data.images import Splits
 from raysl.recipe import Recipe
-from raysl.study.spec import Cell, Planner, Study
 from raysl.state import initial_state
+from raysl.study.spec import Cell, Planner, Study
 from raysl.train import train
 from raysl.trial import check_splits
 

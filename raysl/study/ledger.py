@@ -57,7 +57,6 @@ class Ledger:
         self.running: dict[str, Proposal] = {}
         self.results: dict[str, TrialResult] = {}
         self.root.mkdir(parents=True, exist_ok=True)
-        check_disk(study, self.num_planned, self.root)
         stored = read_proposals(self.root)
         self.num_proposed = 1 + max((order for order, _ in stored), default=-1)
         for _, proposal in stored:
@@ -104,11 +103,6 @@ class Ledger:
         """Pass on what a running trial reports."""
         for observer in self.observers:
             observer.progress(proposal, step, metrics)
-
-    @property
-    def num_planned(self) -> int:
-        """Trials of the whole study, as far as the planner knows."""
-        return sum(count for _, count in self.planner.planned())
 
     @property
     def finished(self) -> bool:
@@ -219,16 +213,20 @@ def _check_same(study: Study, directory: Path) -> None:
     )
 
 
-def check_disk(study: Study, num_trials: int, directory: Path) -> None:
-    """A sentence if the trials' encoders and checkpoints will not fit the disk."""
+def check_disk(study: Study, planner: Planner, runs: Path) -> None:
+    """A sentence if the trials' encoders and checkpoints will not fit the disk of `runs`."""
+    num_trials = sum(count for _, count in planner.planned())
+    place = runs.resolve()
+    while not place.exists():
+        place = place.parent
     with torch.device("meta"):  # only the size is wanted
         encoder = build_encoder(study.base.encoder, channels=3, image_size=64)
     num_bytes = 4 * sum(p.numel() for p in encoder.parameters())
     # An encoder a trial stays; a running trial's checkpoint holds optimiser state and best weights.
     needed = (num_trials + 80) * num_bytes + 50 * 2**20
-    free = shutil.disk_usage(directory).free
+    free = shutil.disk_usage(place).free
     if free < needed:
         raise ValueError(
-            f"The study needs about {needed / 2**30:.1f} GiB for its trials and {directory} has "
+            f"The study needs about {needed / 2**30:.1f} GiB for its trials and {place} has "
             f"{free / 2**30:.1f} GiB free; free some, or choose another folder with --runs."
         )

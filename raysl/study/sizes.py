@@ -4,8 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from raysl.data.images import Splits, channel_statistics
 from raysl.data.subset import require_labels
+from raysl.encoder import build_encoder
 from raysl.optim import Duration
 from raysl.recipe import EarlyStopping, Recipe, method_class
 from raysl.study.spec import Cell, Resources, Space, Study
@@ -110,7 +113,10 @@ def size_study(
             workers=workers, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker
         ),
     )
-    study.cells()  # builds every recipe once, so that a wrong one raises here
+    study.cells()  # builds every recipe once, so that a wrong one raises here ...
+    channels, side, _ = splits.pool.shape
+    with torch.device("meta"):  # ... and so does an encoder that does not exist or does not fit
+        build_encoder(base.encoder, channels=channels, image_size=base.views.size or side)
     return study
 
 
