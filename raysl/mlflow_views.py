@@ -30,7 +30,6 @@ def saved_views(study: Mapping[str, Any]) -> dict[str, str]:
         "metricSectionId": "curve",
         "metricKey": f"curve/{metric}",
         "selectedMetricKeys": [f"curve/{metric}"],
-        "displayName": f"{metric} by {study['size_axis']}",
         "xAxisKey": "step",
         "xAxisScaleType": "log",
         "useGlobalXaxisKey": False,

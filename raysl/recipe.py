@@ -81,7 +81,11 @@ class Recipe:
     def create(cls, method: str, **fields: Any) -> Self:
         """A recipe with the method's own views and optimiser where none are given."""
         chosen = method_class(method)
-        defaults: dict[str, Any] = {"method": chosen.Config(), "views": chosen.views, "optim": chosen.optim}
+        defaults: dict[str, Any] = {
+            "method": chosen.Config(),
+            "views": chosen.views,
+            "optim": chosen.optim,
+        }
         if chosen.trains_on != "pool":
             defaults["pool_size"] = None
         return cls(**(defaults | fields))

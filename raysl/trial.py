@@ -97,6 +97,7 @@ def run_trial(
             views=recipe.views,
             config=recipe.evaluation,
             device=device,
+            head=state.method.head,
         )
         diagnosis = diagnose(
             encoder,
@@ -149,8 +150,6 @@ def run_trial(
             digest=recipe.digest(), recipe=recipe.to_dict(), status="ok", final=final
         )
     metrics, protocols, diagnosis = assess(test=final)
-    if state.method.head is not None:
-        metrics |= head_top1(state, splits, recipe, test=final, device=device)
     metrics |= _prefixed(diagnosis)
     assert tracker is not None
     tracker.log(state.step, metrics)
@@ -216,36 +215,6 @@ def check_splits(recipe: Recipe, splits: Splits) -> tuple[Images, Images]:
     label_order = nested_order(len(labels), recipe.subset_seed, labels)[: recipe.label_size]
     pool = Subset(splits.pool, _indices(pool_order))
     return pool, Subset(splits.train, _indices(label_order))
-
-
-@torch.inference_mode()
-def head_top1(
-    state: TrainState,
-    splits: Splits,
-    recipe: Recipe,
-    *,
-    test: bool,
-    device: torch.device | str,
-) -> dict[str, float]:
-    """Accuracy of the method's own classifier, in percent, on val (and test)."""
-    from raysl.evaluation.features import extract
-
-    head = state.method.head
-    assert head is not None
-    head.eval()
-    metrics = {}
-    chosen = {"val": splits.val} | ({"test": splits.test} if test else {})
-    for name, images in chosen.items():
-        features = extract(
-            state.method.evaluated,
-            images,
-            recipe.views,
-            device=device,
-            batch_size=recipe.evaluation.batch_size,
-        )
-        predictions = head(features).argmax(dim=1).cpu()
-        metrics[f"{name}/head_top1"] = float((predictions == images.labels).float().mean() * 100)
-    return metrics
 
 
 @contextmanager

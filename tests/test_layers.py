@@ -17,7 +17,15 @@ LAYERS = [
     {"feed", "state", "stopping", "train", "provenance"},
     {"trial"},
     {"study", "analysis", "progress"},
-    {"cluster", "mlflow_tracker", "mlflow_mirror", "mlflow_runs", "mlflow_ui"},
+    {
+        "cluster",
+        "mlflow_tracker",
+        "mlflow_runs",
+        "mlflow_curves",
+        "mlflow_views",
+        "mlflow_mirror",
+        "mlflow_ui",
+    },
     {"commands", "doctor"},
     {"cli"},
 ]

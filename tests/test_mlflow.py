@@ -240,6 +240,16 @@ def test_a_restart_makes_no_second_run_and_logs_no_step_twice(directory, uri):
         assert history(uri, run, "train/loss") == [*losses(), (NUM_STEPS + 1, 7.0)]
 
 
+def test_a_restart_also_mirrors_what_the_process_before_it_could_not(directory, uri):
+    first = open_ledger(directory, None)
+    run_trial(first)
+    run_trial(first)
+    mirror = Mirror(directory, uri)
+    run_trial(open_ledger(directory, mirror))
+    assert not mirror.behind
+    assert len(runs_of(uri)) == 3
+
+
 def test_closing_marks_running_trials_as_killed_until_they_are_taken_up_again(directory, uri):
     mirror = Mirror(directory, uri, flush_seconds=0)
     run_trial(open_ledger(directory, mirror), num_steps=5)
@@ -652,7 +662,8 @@ def test_the_page_links_to_each_study_and_ends_with_the_process_that_serves_it(
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     finally:
-        process.kill()
+        process.terminate()  # and with it the server, which SIGKILL would leave behind
+        process.wait(timeout=30)
     with socket.socket() as check:
         assert check.connect_ex(("127.0.0.1", port)) != 0
 

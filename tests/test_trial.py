@@ -10,8 +10,8 @@ import torch
 from raysl.data.images import Splits
 from raysl.recipe import Recipe
 from raysl.result import RESULT_FILE, read_result
-from raysl.tracking import read_jsonl
 from raysl.state import Interrupted, StopTrial
+from raysl.tracking import read_jsonl
 from raysl.trial import CHECKPOINT_FILE, attempt_trial, check_splits, run_trial
 
 

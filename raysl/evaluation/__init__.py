@@ -5,12 +5,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
+from torch import nn
 
 from raysl.config import unknown_name
 from raysl.data.images import Images
 from raysl.encoder import Encoder
 from raysl.evaluation import knn, linear
-from raysl.evaluation.features import Labelled, Predictions, extract, top_accuracy
+from raysl.evaluation.features import (
+    Labelled,
+    Predictions,
+    evaluating,
+    extract,
+    top_accuracy,
+)
 from raysl.views import ViewConfig
 
 Precision = Literal["float32", "bfloat16"]
@@ -89,9 +96,12 @@ def evaluate(
     views: ViewConfig,
     config: EvaluationConfig,
     device: torch.device | str,
+    head: nn.Module | None = None,
     precision: Precision = "float32",
 ) -> Evaluation:
     """Accuracy of each protocol that learns from `train`, selects on `val`, on val and test.
+
+    `head` is the method's own classifier, if it has one; its accuracy is SPLIT/head_top1.
 
     Metrics are SPLIT/PROTOCOL_top1, _top5 with more than 5 classes, and PROTOCOL_X for a
     hyper-parameter X that the protocol chose ("linear_penalty"). Without `test` nothing of it is
@@ -117,6 +127,11 @@ def evaluate(
     }
     labelled = read.pop("train")
     evaluation = Evaluation(metrics={}, protocols={}, details={})
+    if head is not None:
+        with evaluating(head), torch.inference_mode():
+            for split, held_out in read.items():
+                accuracy = top_accuracy(head(held_out.features), held_out.labels, 1)
+                evaluation.metrics[f"{split}/head_top1"] = accuracy
     for name in config.protocols:
         protocol = PROTOCOLS[name]
         predictions = protocol.predict(labelled, read, num_classes=num_classes, config=config)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from raysl.config import to_dict
 from raysl.result import RESULT_FILE, TrialResult, read_result, write_atomically
+from raysl.study.ledger import PROPOSAL_FILE, STUDY_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STUDY_FILE = "study.json"
 TRIALS_FOLDER = "trials"
-PROPOSAL_FILE = "proposal.json"
 TABLE_FILE = "results.parquet"
 
 # Arrow's name of each type that an axis may have.

@@ -1,7 +1,8 @@
 """The study of a size threshold: one method against its baselines over pool sizes."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -75,6 +76,7 @@ def size_study(
     sizes: Sequence[int],
     seeds: int,
     follow_labels: bool = False,
+    arm_overrides: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     space: Space | None = None,
     trials: int = 0,
     sampler: str = "TPESampler",
@@ -86,6 +88,7 @@ def size_study(
     """A study over pool sizes, checked against the data before anything is spent.
 
     follow_labels: all images of the pool are labelled, label_size = pool_size in every cell.
+    arm_overrides: of the other arms' recipes, {arm: {dotted field: value}}.
     """
     check_sizes(splits, sizes)
     if seeds < 1:
@@ -109,6 +112,7 @@ def size_study(
         trials=trials,
         sampler=sampler,
         scheduler=scheduler,
+        arm_overrides=arm_overrides,
         resources=Resources(
             workers=workers, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker
         ),

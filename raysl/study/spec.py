@@ -143,15 +143,13 @@ class Study:
         )
 
     def cells(self) -> list[Cell]:
-        """All distinct cells: those with equal recipes are one, with `size_axis` set to None."""
+        """All distinct cells: those with equal recipes are one, its differing axes None."""
         found: dict[str, dict[str, Any]] = {}
         for values in itertools.product(*self.axes.values()):
             cell = dict(zip(self.axes, values, strict=True))
             digest = self.recipe(cell, {}, 0).digest()
-            if digest in found:
-                found[digest][self.size_axis] = None
-            else:
-                found[digest] = cell
+            known = found.setdefault(digest, cell)
+            known |= {axis: None for axis in cell if known[axis] != cell[axis]}
         return list(found.values())
 
     def describe(self) -> dict[str, Any]:
