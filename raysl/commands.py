@@ -207,7 +207,9 @@ def show_store(store: Path, *, verify: bool, sheet: Path | None, console: Consol
     from raysl.data.info import contact_sheet, store_info
 
     for name, value in store_info(store, verify=verify).items():
-        text = value if isinstance(value, str) else json.dumps(value)
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if name == "licence" and text:
+            text = f"{text.splitlines()[0]} ... (whole in the manifest)"
         console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
     path = sheet or store / "contact_sheet.png"
     contact_sheet(load_splits(store).pool, path)

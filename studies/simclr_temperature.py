@@ -80,9 +80,9 @@ def study(
     ).with_overrides({"encoder.name": encoder})
     return size_study(
         splits,
-        name=name or f"simclr-temperature-{splits.pool.name}",
+        name=name or f"simclr-temperature-{splits.name}",
         question=(
-            f"Which temperature, crop scale and colour strength suit SimCLR on {splits.pool.name} "
+            f"Which temperature, crop scale and colour strength suit SimCLR on {splits.name} "
             f"at each number of images (fixed {duration.unit})?"
         ),
         base=normalised(base, splits),

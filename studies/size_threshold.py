@@ -58,9 +58,9 @@ def study(
     ).with_overrides({"encoder.name": encoder})
     return size_study(
         splits,
-        name=name or f"size-threshold-{splits.pool.name}-{method}",
+        name=name or f"size-threshold-{splits.name}-{method}",
         question=(
-            f"From how many unlabelled images of {splits.pool.name} on does {method} beat "
+            f"From how many unlabelled images of {splits.name} on does {method} beat "
             f"{baseline} with {labels if labels != 'pool' else 'all'} labels ({unit})?"
         ),
         base=normalised(base, splits),

@@ -1,5 +1,7 @@
 """Durations become steps in one place; schedules start and end where they say."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -27,7 +29,7 @@ def test_the_schedule_warms_up_linearly_and_ends_at_final_lr_in_the_last_step():
     assert factors[0] == pytest.approx(0.1)
     assert factors[9] == factors[10] == pytest.approx(1.0)
     assert factors[99] == pytest.approx(0.01)
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(factors[10:]))
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 3])

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a study through Ray, then the same command: nothing twice, same table."""
+"""kill -9 in the middle of a study through Ray, then the same command: nothing twice."""
 
 import json
 import os

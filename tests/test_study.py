@@ -258,7 +258,7 @@ def test_a_study_that_runs_already_gets_a_sentence(splits, tmp_path):
 def test_a_run_folder_that_cannot_be_written_gets_a_sentence(splits, tmp_path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(ValueError, match="cannot be written .*--runs"),
+        pytest.raises(ValueError, match=r"cannot be written .*--runs"),
         open_study(study_of(splits), tmp_path / "file", command=""),
     ):
         pass

@@ -96,32 +96,26 @@ def _join(address: str) -> None:
             f"{address} is for Ray Client, which cannot run a study; run raysl on the cluster's "
             "head node with --address auto, or give the address of its GCS, HOST:6379."
         )
+    nobody = ValueError(
+        f"No Ray cluster answers at {address}; check the address, or leave it out to run on this "
+        "machine."
+    )
+    host, _, port = address.rpartition(":")
+    if port.isdigit():  # else it is "auto"; Ray itself would try for five minutes
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise nobody from error
     set_token = "set RAY_AUTH_TOKEN_PATH to the token file that the cluster was started with."
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except ray.exceptions.AuthenticationError as error:
         raise ValueError(f"There is no token for the cluster at {address}; {set_token}") from error
     except ConnectionError as error:
-        if answers(address):
-            message = f"The cluster at {address} did not accept the token; {set_token}"
-        else:
-            message = (
-                f"No Ray cluster answers at {address}; check the address, or leave it out to run "
-                "on this machine."
-            )
+        if not port.isdigit():
+            raise nobody from error
+        message = f"The cluster at {address} did not accept the token; {set_token}"
         raise ValueError(message) from error
-
-
-def answers(address: str) -> bool:
-    """Whether something accepts connections there."""
-    host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        return False
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 def authentication(token_path: Path | None) -> dict[str, str]:

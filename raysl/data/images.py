@@ -1,6 +1,7 @@
 """The data contract: one split of one data set as square uint8 images."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +44,11 @@ class Splits:
     val: Images
     test: Images
     source: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the data set, fit for a folder's name: "fashion" where the pool is "fashion/pool"."""
+        return re.sub(r"[^\w.-]+", "-", self.pool.name.removesuffix("/pool"))
 
     @property
     def digest(self) -> str:

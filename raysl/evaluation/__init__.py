@@ -37,7 +37,7 @@ class EvaluationConfig:
     protocols: tuple[str, ...] = ("linear", "knn")
     knn_k: int = 20
     knn_temperature: float = 0.07
-    linear_penalties: tuple[float, ...] = (1e4, 3e3, 1e3, 3e2, 1e2, 30.0, 10.0, 3.0, 1.0)
+    linear_penalties: tuple[float, ...] = (3e3, 1e3, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
     batch_size: int = 512
     diagnostics_examples: int = 2048
 
