@@ -48,7 +48,7 @@ class Splits:
     @property
     def name(self) -> str:
         """Of the data set, fit for a folder's name: "fashion" where the pool is "fashion/pool"."""
-        return re.sub(r"[^\w.-]+", "-", self.pool.name.removesuffix("/pool"))
+        return re.sub(r"[^\w.-]+", "-", re.sub(r"/(pool|train)$", "", self.pool.name))
 
     @property
     def digest(self) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 # The path's fits end when a Newton step promises less than this share of the objective. After it no
-# probability differed by more than 1.1e-4 from scikit-learn converged to 1e-10 (9 penalties each on
+# probability differed by more than 2e-4 from scikit-learn converged to 1e-10 (9 penalties each on
 # digits and on Fashion-MNIST features of a random and a trained convnet, 30 to 4,000 images).
 TOLERANCE = 1e-6
 FORCING = 0.03  # a Newton step is solved until its residual is this share of the gradient
