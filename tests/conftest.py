@@ -9,6 +9,8 @@ from pictures import SIZE, class_files, write_images
 from raysl.data.images import Splits, TensorImages, tensor_images
 from raysl.data.importer import import_images
 
+torch.set_num_threads(1)  # tiny tensors: a second thread only waits for the first
+
 CLASSES = ("flat", "columns", "rows", "checks")
 SIDE = 16
 

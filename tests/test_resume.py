@@ -91,3 +91,21 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(tmp_path):
     assert "Go on with:" in out
     assert "Traceback" not in err
     assert not list(tmp_path.rglob("*.new"))
+
+
+@pytest.mark.slow
+def test_sigterm_in_a_plain_loop_saves_the_running_trial_and_exits(tmp_path):
+    process = subprocess.Popen(
+        [*command(tmp_path, "--local"), "--set", "duration=100000 steps"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Go on with:" in out
+    assert len(list(tmp_path.rglob("checkpoint.pt"))) == 1

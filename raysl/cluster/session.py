@@ -91,29 +91,25 @@ def _start(folder: Path, *, num_cpus: int | None, num_gpus: int | None, groups: 
 
 
 def _join(address: str) -> None:
-    if address.startswith("ray://"):
-        raise ValueError(
-            f"{address} is for Ray Client, which cannot run a study; run raysl on the cluster's "
-            "head node with --address auto, or give the address of its GCS, HOST:6379."
-        )
-    nobody = ValueError(
-        f"No Ray cluster answers at {address}; check the address, or leave it out to run on this "
-        "machine."
-    )
     host, _, port = address.rpartition(":")
-    if port.isdigit():  # else it is "auto"; Ray itself would try for five minutes
-        try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
-            raise nobody from error
+    if not host or not port.isdigit() or "/" in host:
+        raise ValueError(
+            f"The address of a cluster reads HOST:PORT, such as 127.0.0.1:6379 on its head node, "
+            f"not {address!r}."  # "auto" may find another user's, ray:// cannot run a study
+        )
+    try:  # Ray itself would try for five minutes
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ValueError(
+            f"No Ray cluster answers at {address}; check the address, or leave it out to run on "
+            "this machine."
+        ) from error
     set_token = "set RAY_AUTH_TOKEN_PATH to the token file that the cluster was started with."
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except ray.exceptions.AuthenticationError as error:
         raise ValueError(f"There is no token for the cluster at {address}; {set_token}") from error
     except ConnectionError as error:
-        if not port.isdigit():
-            raise nobody from error
         message = f"The cluster at {address} did not accept the token; {set_token}"
         raise ValueError(message) from error
 

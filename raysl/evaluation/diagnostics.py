@@ -95,7 +95,7 @@ def uniformity(features: Tensor) -> float:
     """log of the mean over pairs of exp(-2 distance^2) of the normalised features [N, D].
 
     0 if all are one, about -4 if they are uniform on a sphere of many dimensions (Wang and Isola
-    2020, with t = 2). Takes 8 N^2 bytes.
+    2020, with t = 2). Takes about 24 N^2 bytes.
     """
     normalised = F.normalize(features.double())
     squared = (2 - 2 * normalised @ normalised.T).clamp_min(0)  # [N, N]
@@ -108,7 +108,7 @@ def collapsed(diagnostics: Mapping[str, float]) -> bool:
     """Whether the encoder tells images no longer apart: constant features, or one direction.
 
     The rule is feature_std < 0.03 or effective_rank < 2; below 32 examples, where both depend on
-    which images were drawn, only feature_std < 0.001 counts. Calibrated on 300 to 500 images of
+    which images were drawn, only feature_std < 0.001 counts. Calibrated on 120 to 500 images of
     UCI digits and of Fashion-MNIST:
 
         encoder                                              feature_std   effective_rank
@@ -120,7 +120,7 @@ def collapsed(diagnostics: Mapping[str, float]) -> bool:
             300 and 600 steps                                0.009 - 0.016 32 - 52
         all features on one line (by construction)           any           1
 
-    This is about the encoder. A collapsed projector can hide it: SimSiam without stop-gradient or
+    This is about the encoder. A collapsed projector can hide it: SimSiam without stop-gradient and
     predictor reached a cosine of 1 after the projector, while the features before it kept
     feature_std 0.39 and rank 12; what gave it away was an alignment above the images' own distance
     (0.77 against 0.27, which a random encoder shows too). For such methods diagnose the
