@@ -178,3 +178,13 @@ def test_the_result_file_is_plain_json(splits, tmp_path):
     run_trial(recipe_of(splits), splits, directory=tmp_path, final=False)
     content = json.loads((tmp_path / RESULT_FILE).read_text())
     assert content["recipe"]["method"]["name"] == "simclr"
+
+
+def test_a_collapsed_encoder_is_flagged_and_a_healthy_one_is_not(splits, tmp_path):
+    # Weight decay that takes nine tenths of all weights in every update leaves nothing behind.
+    decay = {"optim.weight_decay": 9e5, "optim.lr": 1e-6, "optim.warmup": 0.0}
+    recipe = recipe_of(splits, duration="60 steps", **decay)
+    dead = run_trial(recipe, splits, directory=tmp_path / "dead", final=False)
+    alive = run_trial(recipe_of(splits), splits, directory=tmp_path / "alive", final=False)
+    assert (dead.flags, alive.flags) == (("collapsed",), ())
+    assert dead.metrics["features/feature_std"] < alive.metrics["features/feature_std"]
