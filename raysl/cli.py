@@ -1,6 +1,5 @@
 """The command line: parsing only, everything else is a function elsewhere."""
 
-import os
 import shlex
 import sys
 import traceback
@@ -296,5 +295,4 @@ def _command() -> str:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
     main()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from raysl.config import coerce, from_dict, replace_at, to_dict, unknown_name
+from raysl.config import from_dict, replace_at, to_dict, unknown_name
 from raysl.encoder import EncoderConfig
 from raysl.evaluation import EvaluationConfig
 from raysl.methods import METHODS, Method, MethodConfig
@@ -169,13 +169,3 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, float) and math.isfinite(value) and value == int(value):
         return int(value)
     return value
-
-
-__all__ = [
-    "EarlyStopping",
-    "Recipe",
-    "coerce",
-    "flat",
-    "method_class",
-    "parse_override",
-]

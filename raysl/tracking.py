@@ -1,16 +1,9 @@
-"""Where a trial's numbers go while it runs: a JSON-lines file always, anything else beside it."""
+"""Where a trial's numbers go while it runs: a JSON-lines file, the truth behind every mirror."""
 
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
-
-
-class Tracker(Protocol):
-    """Receives the metrics of one trial; `step` is the number of finished updates."""
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
 
 class Jsonl:
@@ -36,17 +29,6 @@ class Jsonl:
         self.last = {**known, **new}
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **new}) + "\n")
-
-
-class Fanout:
-    """Passes everything on to several trackers, in order."""
-
-    def __init__(self, *trackers: Tracker):
-        self.trackers = trackers
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        for tracker in self.trackers:
-            tracker.log(step, metrics)
 
 
 def read_jsonl(path: Path) -> list[dict[str, float]]:

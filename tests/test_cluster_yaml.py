@@ -1,6 +1,7 @@
 """cluster.yaml without a cloud: Ray's own schema, and what Ray would accept in silence."""
 
 import copy
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def test_every_key_has_a_comment():
     lines = FILE.read_text().splitlines()
     bare = [
         line
-        for before, line in zip(lines, lines[1:], strict=False)
+        for before, line in itertools.pairwise(lines)
         if re.match(r'\s*(- )?["\w~/.]+:( |$)', line) and not before.strip().startswith("#")
     ]
     assert bare == []

@@ -25,9 +25,7 @@ def test_the_display_counts_trials_and_shows_loss_speed_time_and_the_best(splits
         display.started(proposal)
     display.finished(first, result_of(first, **{"val/linear_top1": 61.25}))
     display.finished(second, failed(second.recipe, ValueError("broken"), final=True))
-    display.progress(
-        third, 2, {"train/loss": 1.2345, "images_per_second": 4321.0, "progress": 0.5}
-    )
+    display.progress(third, 2, {"train/loss": 1.2345, "images_per_second": 4321.0, "progress": 0.5})
     text = shown(display)
     for words in (
         "2 of 8 trials done", "1 running", "1 failed", "elapsed", "left about",
