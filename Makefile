@@ -25,6 +25,7 @@ lint: $(VENV)/installed-test
 bench: $(VENV)/installed-test
 	$(PIP) -e ".[test,bench]"
 	$(BIN)/python benchmarks/views.py
+	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/trial_overhead.py
 
 $(VENV)/bin/python:

@@ -427,7 +427,7 @@ def test_a_locked_database_costs_seconds_and_one_warning_and_sync_repairs(direct
     began = time.monotonic()
     while not ledger.finished:
         run_trial(ledger)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15  # MLflow alone would wait for minutes
     assert mirror.behind
     assert len(warnings) == 1
     assert "locked" in warnings[0]
@@ -455,7 +455,7 @@ def test_a_server_that_is_away_costs_little_and_the_mirror_catches_up_by_itself(
     began = time.monotonic()
     run_trial(ledger)
     run_trial(ledger)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15  # MLflow alone would wait for minutes
     assert len(warnings) == 1
     assert mirror.behind
     # It is back: here a database, since starting a server takes long (see below).
@@ -476,7 +476,7 @@ def test_a_server_that_never_answers_is_asked_with_growing_pauses(directory, mon
         ledger = open_ledger(directory, mirror)
         began = time.monotonic()
         run_trial(ledger)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15  # MLflow alone would wait for minutes
         time.sleep(0.6)
         run_trial(ledger)
         assert mirror._pause >= 2.0
@@ -745,4 +745,4 @@ def test_the_mirror_works_with_postgresql_and_outlives_its_end(directory, postgr
     mirror.report(directory)
     assert mirror.behind
     assert len(warnings) == 1
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15  # MLflow alone would wait for minutes

