@@ -89,10 +89,12 @@ class ProgressDisplay:
         share = self._share_of_work()
         if share > 0.02:
             parts.append(f"left about {duration(elapsed * (1 - share) / share)}")
-        lines: list[Text | ProgressBar | Table] = [
+        bar = Table.grid()  # a bar alone ends without a line break
+        bar.add_row(ProgressBar(total=self.num_planned, completed=settled, width=60))
+        lines: list[Text | Table] = [
             Text(self.study.question, style="bold"),
             Text(" · ".join(parts)),
-            ProgressBar(total=self.num_planned, completed=settled, width=60),
+            bar,
         ]
         table = Table.grid(padding=(0, 2))
         for proposal, metrics in list(self.running.values()):

@@ -32,6 +32,7 @@ def test_the_display_counts_trials_and_shows_loss_speed_time_and_the_best(splits
         "loss 1.234", "4,321 images/s", "50%", "best so far: 61.2 % on val, simclr 8 seed 0",
     ):  # fmt: skip
         assert words in text
+    assert any(line.startswith("scratch seed 0") for line in text.splitlines())
 
 
 def test_a_trial_that_is_tried_again_says_so_and_counts_once(splits):
