@@ -10,10 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from raysl.config import to_dict
 from raysl.recipe import flat
 from raysl.result import METRICS_FILE, RESULT_FILE, TrialResult, read_result
-from raysl.study.ledger import PROPOSAL_FILE
+from raysl.study.ledger import PROPOSAL_FILE, describe_proposal
 from raysl.study.spec import Proposal
 from raysl.tracking import read_jsonl
 
@@ -61,14 +60,19 @@ def running_trial(
     proposal: Proposal, directory: Path, *, study: str, status: RunStatus = "RUNNING"
 ) -> RunContent:
     """A trial without a result, with the rows that its metrics.jsonl has so far."""
-    return _trial(_row(proposal), read_jsonl(directory / METRICS_FILE), study=study, status=status)
+    return _trial(
+        describe_proposal(proposal),
+        read_jsonl(directory / METRICS_FILE),
+        study=study,
+        status=status,
+    )
 
 
 def finished_trial(
     proposal: Proposal | Mapping[str, Any], result: TrialResult, directory: Path, *, study: str
 ) -> RunContent:
     """A trial with its result; `proposal` may be the content of its proposal.json."""
-    row = _row(proposal) if isinstance(proposal, Proposal) else proposal
+    row = describe_proposal(proposal) if isinstance(proposal, Proposal) else proposal
     rows = read_jsonl(directory / METRICS_FILE)
     ended = (directory / RESULT_FILE).stat().st_mtime
     seconds = result.cost.get("seconds")
@@ -174,20 +178,6 @@ def _trial_name(row: Mapping[str, Any]) -> str:
     words = [str(v) if axis in usual else f"{axis}={v}" for axis, v in cell.items()]
     last = f"seed {row['seed']}" if row["phase"] == "confirm" else f"search {row['number']}"
     return " ".join([*words, last])
-
-
-def _row(proposal: Proposal) -> dict[str, Any]:
-    """What the ledger writes as proposal.json, but for the order."""
-    return {
-        "digest": proposal.recipe.digest(),
-        "cell": to_dict(proposal.cell),
-        "phase": proposal.phase,
-        "seed": proposal.seed,
-        "number": proposal.number,
-        "params": to_dict(proposal.params),
-        "attempt": proposal.attempt,
-        "recipe": proposal.recipe.to_dict(),
-    }
 
 
 def tags_of(values: Mapping[str, Any]) -> dict[str, str]:

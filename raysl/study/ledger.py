@@ -125,18 +125,22 @@ class Ledger:
         else:
             order = self.num_proposed
             self.num_proposed += 1
-        content = {
-            "order": order,
-            "digest": proposal.recipe.digest(),
-            "cell": to_dict(proposal.cell),
-            "phase": proposal.phase,
-            "seed": proposal.seed,
-            "number": proposal.number,
-            "params": to_dict(proposal.params),
-            "attempt": proposal.attempt,
-            "recipe": proposal.recipe.to_dict(),
-        }
+        content = {"order": order} | describe_proposal(proposal)
         write_atomically(path, json.dumps(content, indent=1))
+
+
+def describe_proposal(proposal: Proposal) -> dict[str, Any]:
+    """A proposal as plain values: the content of proposal.json, but for the order."""
+    return {
+        "digest": proposal.recipe.digest(),
+        "cell": to_dict(proposal.cell),
+        "phase": proposal.phase,
+        "seed": proposal.seed,
+        "number": proposal.number,
+        "params": to_dict(proposal.params),
+        "attempt": proposal.attempt,
+        "recipe": proposal.recipe.to_dict(),
+    }
 
 
 def read_proposals(directory: Path) -> list[tuple[int, Proposal]]:
