@@ -124,7 +124,7 @@ def test_an_own_ray_is_closed_to_the_network_and_to_other_users():
 
 def test_a_trial_that_could_never_fit_is_refused_with_the_numbers(store, tmp_path):
     ledger = ledger_of(study_of(store, cpus_per_worker=4), tmp_path)
-    with pytest.raises(ValueError, match=r"A trial needs 4 CPUs .* the cluster has 1 CPUs"):
+    with pytest.raises(ValueError, match=r"1 workers with 4 CPUs .* nodes have 1 CPUs"):
         run_on_ray(ledger, num_cpus=1)
 
 

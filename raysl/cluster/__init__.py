@@ -1,13 +1,17 @@
 """Running a study on Ray: the only package that imports ray, and only once it is used."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from raysl.study.ledger import Ledger
+if TYPE_CHECKING:  # the package is imported in every process of Ray's, also in the small ones
+    from raysl.study.ledger import Ledger
 
-# What Ray adds to a trial, for estimates. Medians of benchmarks/trial_overhead.py on 2 cores.
-START_SECONDS = 9.0  # starting Ray, the first process and its import of torch, once per study
-TRIAL_SECONDS = 0.1  # a one-worker trial from the second on, in a process that is reused
-GROUP_SECONDS = 16.0  # a trial of two or more workers: Ray Train starts its processes anew
+# What Ray adds, for estimates: measured with benchmarks/trial_overhead.py on 2 quiet cores.
+START_SECONDS = 11.0  # once a study: starting Ray, and its first process with its imports
+TRIAL_SECONDS = 0.1  # a one-worker trial from the second on, in a process that is reused (0.06)
+GROUP_SECONDS = 15.0  # a trial of two or more workers: Ray Train starts its processes anew
 
 
 def run_on_ray(
@@ -34,6 +38,11 @@ def run_on_ray(
         raise ValueError(
             f"scheduler={study.scheduler!r} compares trials at evaluations before their end; set "
             "num_evaluations=10."
+        )
+    if study.resources.workers > 1 and 0 < study.resources.gpus_per_worker < 1:
+        raise ValueError(
+            f"gpus_per_worker={study.resources.gpus_per_worker:g} puts workers of one trial on "
+            "the same GPU, which NCCL refuses; set gpus_per_worker=1, or workers=1."
         )
     from raysl.cluster.session import session
     from raysl.cluster.tune import run_study

@@ -12,8 +12,9 @@ import ray.train.torch
 import torch
 from ray.actor import ActorHandle
 
+from raysl.cluster.mailbox import Mailbox, News
 from raysl.cluster.running import Running
-from raysl.cluster.task import News, Task
+from raysl.cluster.task import Task
 from raysl.data.store import load_splits
 from raysl.recipe import Recipe
 from raysl.result import TrialResult, read_result
@@ -31,41 +32,6 @@ RELAY_SECONDS = 0.5  # between two looks into the mailbox
 GROUP_STARTS = 3  # attempts at getting the workers; Ray's default is to try for ever
 
 
-class Mailbox:
-    """The actor between a group's workers and its Tune trial: news one way, orders the other."""
-
-    def __init__(self) -> None:
-        self.news = News()
-        self.orders: set[str] = set()
-        self.over = False
-        self.failures: dict[int, TrialResult] = {}  # by rank, the first one first
-
-    def post(self, news: News) -> set[str]:
-        """From rank 0; answers with what it is to do: "stop", "interrupt"."""
-        self.news = self.news.then(news)
-        return self.orders
-
-    def exchange(self, orders: set[str]) -> News:
-        """From the Tune trial, every so often."""
-        self.orders |= orders
-        news, self.news = self.news, self.news.told()
-        return news
-
-    def close(self) -> None:
-        """From rank 0 when its trial is over."""
-        self.over = True
-
-    def closed(self) -> bool:
-        return self.over
-
-    def fail(self, rank: int, result: TrialResult) -> None:
-        """From a worker that raised; one that was killed says nothing."""
-        self.failures[rank] = result
-
-    def failed(self) -> dict[int, TrialResult]:
-        return self.failures
-
-
 def run_group(running: Running) -> TrialResult:
     """Run the trial in a group of workers and wait for rank 0's result.
 
@@ -80,19 +46,18 @@ def run_group(running: Running) -> TrialResult:
     mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
     relay = threading.Thread(target=_relay, args=(running, mailbox), daemon=True)
     relay.start()
-    resources = task.resources
-    per_worker = {"CPU": float(resources.cpus_per_worker)}
-    if resources.gpus_per_worker:
-        per_worker["GPU"] = resources.gpus_per_worker
+    per_worker = {"CPU": float(task.cpus_per_worker)}
+    if task.gpus_per_worker:
+        per_worker["GPU"] = task.gpus_per_worker
     trainer = ray.train.torch.TorchTrainer(
         work,
         train_loop_config={"task": task, "mailbox": mailbox},
         torch_config=ray.train.torch.TorchConfig(
-            backend="nccl" if resources.gpus_per_worker else "gloo"
+            backend="nccl" if task.gpus_per_worker else "gloo"
         ),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=resources.workers,
-            use_gpu=resources.gpus_per_worker > 0,
+            num_workers=task.workers,
+            use_gpu=task.gpus_per_worker > 0,
             resources_per_worker=per_worker,
         ),
         run_config=ray.train.RunConfig(
@@ -122,7 +87,7 @@ def work(config: dict[str, Any]) -> TrialResult | None:
     """
     task: Task = config["task"]
     mailbox: ActorHandle = config["mailbox"]
-    torch.set_num_threads(task.resources.cpus_per_worker)
+    torch.set_num_threads(task.cpus_per_worker)
     if ray.train.get_context().get_world_rank() == 0:
         result = _train(task, mailbox)
         ray.get(mailbox.close.remote())
@@ -210,5 +175,5 @@ def first_failure(
         return next(iter(failures.values()))
     rank, cause = min(died.items())
     last_line = str(cause).strip().splitlines()[-1]
-    text = f"Worker {rank} of {task.resources.workers} ended: {last_line}"
+    text = f"Worker {rank} of {task.workers} ended: {last_line}"
     return failed(Recipe.from_dict(task.recipe), text, final=task.final)

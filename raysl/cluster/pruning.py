@@ -7,7 +7,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from raysl.cluster.task import News
+from raysl.cluster.mailbox import News
 from raysl.study.spec import Proposal, Study
 
 GRACE_PERCENT = 10.0  # of a trial's updates: nothing is judged before

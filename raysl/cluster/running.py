@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from raysl.cluster.task import News, Task
+from raysl.cluster.mailbox import News
+from raysl.cluster.task import Task
 from raysl.data.store import load_splits
 from raysl.recipe import Recipe
 from raysl.result import TrialResult
@@ -67,7 +68,7 @@ class Running:
 def run_here(running: Running) -> TrialResult:
     """The trial in this process, with as many threads as it has CPUs."""
     task = running.task
-    torch.set_num_threads(task.resources.cpus_per_worker)
+    torch.set_num_threads(task.cpus_per_worker)
     return run_trial(
         running.recipe,
         load_splits(task.source),

@@ -10,6 +10,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from ray import _raylet
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 * 2**20  # only recipes and results pass through it; Ray's least is 75 MiB
-QUIET = {
+SETTINGS = {
+    # Where a stop signal goes to the whole process group (systemd, Slurm), Ray's own processes end
+    # at once, and the driver is ended by Ray this long after; trials go on from their checkpoints.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of a default to come
@@ -53,9 +57,9 @@ def session(
     remove_leftovers()
     folder = Path(tempfile.mkdtemp(prefix=f"raysl-{os.getpid()}-", dir=short_temporary_folder()))
     with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(remove, folder)
         stack.enter_context(signal_handlers_kept())
-        stack.enter_context(environment(QUIET))
+        stack.enter_context(environment(SETTINGS))
         stack.enter_context(silence("ray.tune", "ray.train", "ray._private.authentication"))
         if address is None:
             stack.enter_context(loopback_only())
@@ -75,19 +79,18 @@ def session(
 
 
 def _start(folder: Path, *, num_cpus: int | None, num_gpus: int | None, groups: bool) -> None:
-    with sigterm_blocked():
-        ray.init(
-            address="local",
-            num_cpus=num_cpus or len(os.sched_getaffinity(0)),
-            num_gpus=num_gpus,
-            include_dashboard=groups,
-            dashboard_host=LOOPBACK,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address=LOOPBACK,
-            _temp_dir=str(folder / "ray"),
-        )
+    ray.init(
+        address="local",
+        num_cpus=num_cpus or usable_cpus(),
+        num_gpus=num_gpus,
+        include_dashboard=groups,
+        dashboard_host=LOOPBACK,
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _node_ip_address=LOOPBACK,
+        _temp_dir=str(folder / "ray"),
+    )
     assert ray.util.get_node_ip_address() == LOOPBACK, "Ray listens to the network"
 
 
@@ -145,6 +148,23 @@ def remove_leftovers() -> None:
             shutil.rmtree(folder, ignore_errors=True)
         except PermissionError:
             pass  # the number is somebody else's process by now
+
+
+def remove(folder: Path, *, patience: float = 5.0) -> None:
+    """Remove the folder, again while Ray's last processes still write their logs there."""
+    deadline = time.monotonic() + patience
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > deadline:
+            return  # the next session on this machine removes it
+        time.sleep(0.05)
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may use, of all that the machine has."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def short_temporary_folder() -> str:
@@ -216,20 +236,6 @@ def signal_handlers_kept() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def sigterm_blocked() -> Iterator[None]:
-    """Processes started in the block do not hear SIGTERM, as Ray itself does it with SIGINT.
-
-    Both often go to the whole process group (a terminal, systemd, Slurm). A Ray that ends with
-    the driver's first notice leaves no trial time to save, and the driver waiting for it.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _refresh_authentication() -> None:

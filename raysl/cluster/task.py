@@ -1,17 +1,16 @@
-"""What travels between the driver and the processes of a trial: plain values only."""
+"""What travels between the driver and the processes of a trial: plain values only.
 
-import os
+Imports nothing large, since each of Ray Train's processes unpickles it.
+"""
+
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
-
-from raysl.study.spec import Proposal, Resources
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One trial to run: its recipe, its data's source, and where it writes.
+    """One trial to run: its recipe, its data's source, where it writes and what it gets.
 
     directory: absolute; with several machines on a file system that all of them share.
     storage: where Ray Train keeps its own bookkeeping, a temporary folder.
@@ -21,38 +20,11 @@ class Task:
     source: str
     directory: str
     final: bool
-    resources: Resources
     storage: str
-
-    @classmethod
-    def create(cls, proposal: Proposal, *, source: str, directory: Path, **fields: Any) -> "Task":
-        """The task of a proposal; a path in `source` is made absolute, since processes differ."""
-        if Path(source).exists():
-            source = os.path.abspath(source)
-        return cls(
-            recipe=proposal.recipe.to_dict(),
-            source=source,
-            directory=str(directory),
-            final=proposal.final,
-            **fields,
-        )
+    workers: int
+    cpus_per_worker: int
+    gpus_per_worker: float
 
     @property
     def device(self) -> str:
-        return "cuda" if self.resources.gpus_per_worker > 0 else "cpu"
-
-
-@dataclass(frozen=True)
-class News:
-    """What a running trial reported since it was last asked; step 0 before its first report."""
-
-    step: int = 0
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-    def then(self, later: "News") -> "News":
-        """Both in one, so that a quick report does not hide an evaluation before it."""
-        return News(later.step, {**self.metrics, **later.metrics})
-
-    def told(self) -> "News":
-        """What is left once somebody was told."""
-        return News(self.step)
+        return "cuda" if self.gpus_per_worker > 0 else "cpu"

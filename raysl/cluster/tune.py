@@ -1,8 +1,9 @@
 """A study as one Tune run: the ledger proposes, Tune places, the ledger records."""
 
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from raysl.cluster.mailbox import News
 from raysl.cluster.pruning import Pruning
-from raysl.cluster.task import News, Task
+from raysl.cluster.task import Task
 from raysl.cluster.worker import Trial
+from raysl.config import to_dict
 from raysl.result import TrialResult
 from raysl.study.ledger import Ledger
 from raysl.study.spec import Proposal, Resources
@@ -22,7 +25,8 @@ from raysl.trial import failed
 
 def run_study(ledger: Ledger, *, storage: Path, max_concurrent: int | None = None) -> None:
     """Run all that the ledger proposes on the Ray that this process is connected to."""
-    slots = max_concurrent or concurrent_trials(ledger.study.resources, ray.cluster_resources())
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    slots = max_concurrent or concurrent_trials(ledger.study.resources, nodes)
     search = LedgerSearch(ledger, storage=storage)
     with interruptible() as interrupted:
         tune.run(
@@ -46,21 +50,24 @@ def run_study(ledger: Ledger, *, storage: Path, max_concurrent: int | None = Non
         raise KeyboardInterrupt
 
 
-def concurrent_trials(resources: Resources, available: dict[str, float]) -> int:
-    """How many trials fit what the cluster has, or a sentence if not even one does."""
-    cpus = resources.workers * resources.cpus_per_worker
-    gpus = resources.workers * resources.gpus_per_worker
-    slots = int(available.get("CPU", 0) / cpus)
-    if gpus:
-        slots = min(slots, int(available.get("GPU", 0) / gpus))
-    if slots < 1:
-        has = f"{available.get('CPU', 0):g} CPUs and {available.get('GPU', 0):g} GPUs"
+def concurrent_trials(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many trials fit the nodes, or a sentence if not even one does.
+
+    A worker needs all of its own on one node; the workers of a trial may be on several.
+    """
+    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
+    num_workers = 0
+    for node in nodes:
+        fit = [node.get("CPU", 0) / cpus] + ([node.get("GPU", 0) / gpus] if gpus else [])
+        num_workers += int(min(fit) + 1e-9)
+    if num_workers < resources.workers:
+        have = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
         raise ValueError(
-            f"A trial needs {cpus} CPUs and {gpus:g} GPUs ({resources.workers} workers), but the "
-            f"cluster has {has}; lower the study's resources, or give the number of trials at a "
-            "time if the cluster grows by itself."
+            f"A trial needs {resources.workers} workers with {cpus} CPUs and {gpus:g} GPUs each, "
+            f"but the nodes have {have}; lower the study's resources, or say how many trials to "
+            "run at a time if the cluster grows by itself."
         )
-    return slots
+    return num_workers // resources.workers
 
 
 class LedgerSearch(Searcher):
@@ -86,12 +93,15 @@ class LedgerSearch(Searcher):
             over = self.ledger.finished or self.error is not None
             return Searcher.FINISHED if over else None
         self.proposals[trial_id] = proposal
-        task = Task.create(
-            proposal,
-            source=self.ledger.study.data,
-            directory=self.ledger.directory(proposal),
-            resources=self.ledger.study.resources,
+        study = self.ledger.study
+        task = Task(
+            recipe=proposal.recipe.to_dict(),
+            # A path is made absolute, since processes differ in where they run.
+            source=os.path.abspath(study.data) if os.path.exists(study.data) else study.data,
+            directory=str(self.ledger.directory(proposal)),
+            final=proposal.final,
             storage=str(self.storage / "train"),
+            **to_dict(study.resources),
         )
         return {"task": task}
 

@@ -8,6 +8,7 @@ from ray import tune
 
 from raysl.cluster.group import run_group
 from raysl.cluster.running import Running, run_here
+from raysl.cluster.task import Task
 
 NEWS_SECONDS = 1.0  # how often a running trial answers Tune, and so how soon it hears of a stop
 SAVE_SECONDS = 8.0  # what a running trial gets to save in; Tune kills 10 s after the stop
@@ -22,19 +23,19 @@ class Trial(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        resources = config["task"].resources
-        if resources.workers > 1:
+        task: Task = config["task"]
+        if task.workers > 1:
             # The workers bring their own CPUs; one held here while they wait could deadlock. A
             # bundle may not be empty, and every cluster has this resource.
             return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
-        bundle = {"CPU": float(resources.cpus_per_worker)}
-        if resources.gpus_per_worker:
-            bundle["GPU"] = resources.gpus_per_worker
+        bundle = {"CPU": float(task.cpus_per_worker)}
+        if task.gpus_per_worker:
+            bundle["GPU"] = task.gpus_per_worker
         return tune.PlacementGroupFactory([bundle])
 
     def setup(self, config: dict[str, Any]) -> None:
-        task = config["task"]
-        self.running = Running(task, run_group if task.resources.workers > 1 else run_here)
+        task: Task = config["task"]
+        self.running = Running(task, run_group if task.workers > 1 else run_here)
         self.failure: str | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
