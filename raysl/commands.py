@@ -41,6 +41,7 @@ def run_study(
 
     if study.scheduler and local:
         raise ValueError("Pruning runs through Ray Tune; leave out --local.")
+    study.check_workers()
     splits = load_splits(study.data)
     planner = build_planner(study)
     check_disk(study, planner, runs)
@@ -112,9 +113,10 @@ def show_plan(study: Study, *, local: bool, cpus: int | None, console: Console) 
     from raysl.cluster import GROUP_SECONDS, START_SECONDS, TRIAL_SECONDS
     from raysl.study.estimate import estimate
 
+    study.check_workers()
     splits = load_splits(study.data)
     resources = study.resources
-    device = "cuda" if torch.cuda.is_available() and not resources.workers > 1 else "cpu"
+    device = "cuda" if torch.cuda.is_available() and resources.gpus_per_worker else "cpu"
     if device == "cpu":
         torch.set_num_threads(resources.cpus_per_worker)
     overhead = 0.0 if local else GROUP_SECONDS if resources.workers > 1 else TRIAL_SECONDS

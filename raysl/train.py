@@ -51,7 +51,7 @@ def train(
     """
     if state is None:
         state = initial_state(recipe, images, device=device)
-    if recipe.batch_size % world.size:
+    if state.num_steps and recipe.batch_size % world.size:
         raise ValueError(
             f"batch_size={recipe.batch_size} is global and must be divisible by the "
             f"{world.size} workers; set it to a multiple of {world.size}."

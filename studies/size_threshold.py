@@ -27,7 +27,7 @@ def study(
     duration: Duration = Duration(1000, "steps"),
     workers: int = 1,
     cpus_per_worker: int = 1,
-    gpus_per_worker: float = 0.0,
+    gpus_per_worker: float | None = None,
     name: str | None = None,
 ) -> Study:
     """Compare a method with a baseline over pool sizes.
@@ -43,7 +43,7 @@ def study(
     duration: of the pretraining, as "1000 steps", "100 epochs" or "1e6 examples"
     workers: processes of one trial (DDP when more than one)
     cpus_per_worker: CPU threads of each worker
-    gpus_per_worker: GPUs of each worker; below 1 shares a GPU between trials
+    gpus_per_worker: below 1 shares a GPU between trials; none takes 1 where there is a GPU
     name: of the study and its folder; by default made from data and method
     """
     splits = load_splits(data)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from raysl.cluster.session import write_token
+from raysl.cluster.session import remove, short_temporary_folder, write_token
 
 RAY = str(Path(sys.executable).parent / "ray")
 
@@ -80,7 +80,8 @@ def free_port() -> int:
 def two_nodes() -> Iterator[tuple[str, Path]]:
     """A head and a second node of one CPU each, apart from this process: (address, token file)."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="two", dir="/tmp")))
+        folder = Path(tempfile.mkdtemp(prefix="two", dir=short_temporary_folder()))
+        stack.callback(remove, folder)
         token = write_token(folder / "token")
         environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         address = f"127.0.0.1:{free_port()}"
@@ -113,10 +114,8 @@ def wait_for_cpus(address: str, num_cpus: int, environment: dict[str, str]) -> N
 
 def end(node: subprocess.Popen) -> None:
     """Stop one node: its own process group, and nothing else."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(node.pid, signal.SIGTERM)
-    try:
-        node.wait(timeout=15)
-    except subprocess.TimeoutExpired:
-        os.killpg(node.pid, signal.SIGKILL)
-        node.wait()
+    for number in (signal.SIGTERM, signal.SIGKILL):  # its agents survive the first for a while
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(node.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            node.wait(timeout=15)

@@ -58,6 +58,7 @@ def test_every_study_file_has_a_small_variant_of_its_own_arguments():
         (("run", THRESHOLD, "--small", "--set", "method.temprature=1"), ["method.temperature"]),
         (("run", THRESHOLD, "--small", "--set", "pool_size=9"), ["set by the study"]),
         (("run", THRESHOLD, "--small", "--set", "batch_size=100"), ["batch_size", "64 images"]),
+        (("run", THRESHOLD, "--small", "workers=3"), ["3 workers", "--set batch_size=63"]),
         (("run", "studies/sizethreshold.py"), ["no study file"]),
         (("report", "unknown"), ["no study", "unknown"]),
         (("threshold", "nowhere.csv"), ["nowhere.csv"]),

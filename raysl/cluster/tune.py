@@ -64,8 +64,8 @@ def concurrent_trials(resources: Resources, nodes: Sequence[Mapping[str, float]]
         have = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
         raise ValueError(
             f"A trial needs {resources.workers} workers with {cpus} CPUs and {gpus:g} GPUs each, "
-            f"but the nodes have {have}; lower the study's resources, or say how many trials to "
-            "run at a time if the cluster grows by itself."
+            f"but the nodes have {have}; lower the study's resources, or, if the cluster grows by "
+            "itself, say with --concurrent how many trials to run at a time."
         )
     return num_workers // resources.workers
 

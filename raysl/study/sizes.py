@@ -83,12 +83,13 @@ def size_study(
     scheduler: Any = None,
     workers: int = 1,
     cpus_per_worker: int = 1,
-    gpus_per_worker: float = 0.0,
+    gpus_per_worker: float | None = None,
 ) -> Study:
     """A study over pool sizes, checked against the data before anything is spent.
 
     follow_labels: all images of the pool are labelled, label_size = pool_size in every cell.
     arm_overrides: of the other arms' recipes, {arm: {dotted field: value}}.
+    gpus_per_worker: None is 1 where this machine has a GPU, else 0.
     """
     check_sizes(splits, sizes)
     if seeds < 1:
@@ -97,6 +98,8 @@ def size_study(
         method_class(arm)
     for label_size in sizes if follow_labels else [base.label_size]:
         require_labels(splits, label_size)
+    if gpus_per_worker is None:
+        gpus_per_worker = 1.0 if torch.cuda.is_available() else 0.0
     axes: dict[str, tuple[Any, ...]] = {"arm": tuple(arms), "pool_size": tuple(sorted(sizes))}
     study = Study(
         name=name,

@@ -152,6 +152,19 @@ class Study:
             known |= {axis: None for axis in cell if known[axis] != cell[axis]}
         return list(found.values())
 
+    def check_workers(self) -> None:
+        """A sentence if a trained arm's batch cannot be shared out to the workers."""
+        workers = self.resources.workers
+        for cell in self.cells():
+            recipe = self.recipe(cell, {}, 0)
+            if recipe.trains_on != "nothing" and recipe.batch_size % workers:
+                arm = recipe.method_name
+                field = "batch_size" if arm == self.base.method_name else f"{arm}.batch_size"
+                raise ValueError(
+                    f"The batch of {recipe.batch_size} of {arm} cannot be shared out to {workers} "
+                    f"workers; use --set {field}={recipe.batch_size // workers * workers}."
+                )
+
     def describe(self) -> dict[str, Any]:
         """The content of study.json: what the results mean, readable without this code."""
         return {
