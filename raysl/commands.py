@@ -37,8 +37,9 @@ def run_study(
 ) -> None:
     """Run what is missing of a study, then write and show its report."""
     from raysl.mlflow_mirror import Mirror
-    from raysl.mlflow_ui import default_tracking_uri
+    from raysl.mlflow_ui import check_tracking_uri, default_tracking_uri
 
+    uri = check_tracking_uri(tracking_uri or default_tracking_uri(runs))
     if study.scheduler and local:
         raise ValueError("Pruning runs through Ray Tune; leave out --local.")
     study.check_workers()
@@ -46,7 +47,7 @@ def run_study(
     planner = build_planner(study)
     check_disk(study, planner, runs)
     with open_study(study, runs, command=command) as directory:
-        mirror = Mirror(directory, tracking_uri or default_tracking_uri(runs))
+        mirror = Mirror(directory, uri)
         display = ProgressDisplay(study, planner, console)
         ledger = Ledger(study, planner, directory, observers=[display, mirror])
         for result in ledger.results.values():
@@ -67,6 +68,13 @@ def run_study(
         show_report(directory, console=console)
         mirror.report(directory)
     store = f" --tracking-uri {tracking_uri}" if tracking_uri else ""
+    if mirror.behind:
+        console.print(
+            f"MLflow misses something; bring it up to date with: raysl sync {study.name} "
+            f"--runs {runs}{store}",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"Open MLflow with: raysl ui --runs {runs}{store}", highlight=False, soft_wrap=True
     )

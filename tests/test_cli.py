@@ -59,6 +59,7 @@ def test_every_study_file_has_a_small_variant_of_its_own_arguments():
         (("run", THRESHOLD, "--small", "--set", "pool_size=9"), ["set by the study"]),
         (("run", THRESHOLD, "--small", "--set", "batch_size=100"), ["batch_size", "64 images"]),
         (("run", THRESHOLD, "--small", "workers=3"), ["3 workers", "--set batch_size=63"]),
+        (("run", THRESHOLD, "--small", "--tracking-uri", "htp://x"), ["htp://x"]),
         (("run", "studies/sizethreshold.py"), ["no study file"]),
         (("report", "unknown"), ["no study", "unknown"]),
         (("threshold", "nowhere.csv"), ["nowhere.csv"]),
@@ -100,6 +101,7 @@ def test_a_whole_study_ends_in_table_sentence_report_and_the_way_to_mlflow(raysl
     assert "test/linear_top1" in out
     assert "report.html" in out
     assert "raysl ui --runs runs" in out
+    assert "raysl sync" not in out  # MLflow has everything
     study = tmp_path / "runs" / "size-threshold-small"
     assert {"report.html", "report.json", "results.parquet", "study.json"} <= {
         path.name for path in study.iterdir()
