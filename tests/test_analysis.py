@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raysl.analysis.curves import make_curves, pooled_noise
+from raysl.analysis.levels import make_curves, pooled_noise
 from raysl.analysis.pair import make_pair
 from raysl.analysis.scores import Score, check_scores, choose_arms, read_table
 from raysl.analysis.spread import Blocks, Independent, Paired, measure_spread

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysl.analysis.answer import Threshold
-from raysl.analysis.curves import Curve, Noise, make_curves, pooled_noise
+from raysl.analysis.levels import Curve, Noise, make_curves, pooled_noise
 from raysl.analysis.scores import Score, scores_from_results
 from raysl.analysis.threshold import find_threshold
 from raysl.analysis.tuning import SearchedCell, is_finite, searched_cells

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from raysl.analysis.curves import Noise
+from raysl.analysis.levels import Noise
 from raysl.analysis.wording import about, arm_title, count, limits, listed
 
 Design = Literal["independent", "pairs", "blocks"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysl.analysis.curves import Noise, group_cells, pooled_noise
+from raysl.analysis.levels import Noise, group_cells, pooled_noise
 from raysl.analysis.scores import Score
 from raysl.analysis.switch import Array
 from raysl.analysis.wording import arm_title, count

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
 from raysl.analysis.answer import Threshold
-from raysl.analysis.curves import Curve
 from raysl.analysis.figure import FONT, INK, MARKERS, SERIES, legend, log_axis, new_axes
+from raysl.analysis.levels import Curve
 from raysl.analysis.tuning import SearchedCell, is_log_scaled, smooth
 from raysl.analysis.wording import about, arm_title, metric_title
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from raysl.analysis.answer import Design
-from raysl.analysis.curves import Noise, pooled_noise
+from raysl.analysis.levels import Noise, pooled_noise
 from raysl.analysis.pair import Pair, Side
 from raysl.analysis.switch import Array
 from raysl.analysis.wording import arm_title

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysl.analysis.analyse import CONFIDENCE, Analysis, Comparison, Importance, Row, group_rows
-from raysl.analysis.curves import half_width, pooled_noise
+from raysl.analysis.levels import half_width, pooled_noise
 from raysl.analysis.tuning import SearchedCell, is_finite
 from raysl.analysis.wording import arm_title, cell_text, count, listed
 from raysl.config import to_dict
