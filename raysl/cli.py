@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from raysl.cli_data import data_app
+
 if TYPE_CHECKING:
     from raysl.study.spec import Study
 
@@ -21,7 +23,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Make and look at image stores.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console()
 
@@ -37,6 +38,10 @@ Sets = Annotated[
 StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="A study file, studies/*.py.")]
 Arguments = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Its arguments.")
+]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--budget", help="trials=40 or device-hours=6; repeatable, all hold."),
 ]
 Small = Annotated[bool, typer.Option("--small", help="The study's small variant, about a minute.")]
 Help = Annotated[bool, typer.Option("--help", "-h", help="Also lists the study's arguments.")]
@@ -77,15 +82,18 @@ def run(
     concurrent: Annotated[
         int | None, typer.Option("--concurrent", help="Trials at a time; default all that fit.")
     ] = None,
+    budgets: Budgets = None,
     small: Small = False,
     help: Help = False,
 ) -> None:
     """Run a study, or go on with it: finished trials are not run again."""
     from raysl.commands import run_study
+    from raysl.study.budget import Budget
 
     if help or file is None:
         _show_help(ctx, file)
         return
+    budget = Budget.parse(*budgets or [])
     study = _build(file, arguments, sets, small=small)
     run_study(
         study,
@@ -95,6 +103,7 @@ def run(
         address=address,
         cpus=cpus,
         concurrent=concurrent,
+        budget=budget,
         command=_command(),
         console=console,
     )
@@ -108,16 +117,38 @@ def plan(
     sets: Sets = None,
     local: Annotated[bool, typer.Option("--local", help="Plan for a plain loop.")] = False,
     cpus: Annotated[int | None, typer.Option("--cpus", help="CPUs to plan for.")] = None,
+    budgets: Budgets = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option("--price-per-hour", help="Of a device, in any currency.")
+    ] = None,
+    assume_sd: Annotated[
+        float | None, typer.Option(help="Seed sd in points, for the forecast; default 0.6.")
+    ] = None,
+    slope: Annotated[
+        float | None,
+        typer.Option(help="Of the difference, in points per doubling of the size; default 2."),
+    ] = None,
     small: Small = False,
     help: Help = False,
 ) -> None:
     """Print the cells, trials and estimated cost of a study without running it."""
-    from raysl.commands import show_plan
+    from raysl.plan import show_plan
+    from raysl.study.budget import Budget
 
     if help or file is None:
         _show_help(ctx, file)
         return
-    show_plan(_build(file, arguments, sets, small=small), local=local, cpus=cpus, console=console)
+    budget = Budget.parse(*budgets or [])
+    show_plan(
+        _build(file, arguments, sets, small=small),
+        local=local,
+        cpus=cpus,
+        budget=budget,
+        price_per_hour=price_per_hour,
+        assume_sd=assume_sd,
+        slope=slope,
+        console=console,
+    )
 
 
 @app.command()
@@ -137,13 +168,37 @@ def threshold(
     arm: Annotated[str | None, typer.Option(help="The arm in question.")] = None,
     baseline: Annotated[str | None, typer.Option(help="The arm to beat.")] = None,
     assume_sd: Annotated[
-        float | None, typer.Option(help="Seed sd in points, for tables with one seed.")
+        float | None, typer.Option(help="Seed sd in the metric's units, for one seed a cell.")
     ] = None,
+    margin: Annotated[
+        float, typer.Option(help="How much better the arm must be, in the metric's units.")
+    ] = 0.0,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.9,
+    metric: Annotated[str, typer.Option(metavar="COLUMN", help="What is compared.")] = "metric",
+    size: Annotated[str, typer.Option(metavar="COLUMN", help="The number of images.")] = "size",
+    point: Annotated[
+        float, typer.Option(help="A point in units of the metric: 1 for %, 0.01 for fractions.")
+    ] = 1.0,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="For a loss or an error.")
+    ] = False,
 ) -> None:
     """Find the threshold in any table of results."""
     from raysl.commands import show_threshold
 
-    show_threshold(file, arm=arm, baseline=baseline, assume_sd=assume_sd, console=console)
+    show_threshold(
+        file,
+        arm=arm,
+        baseline=baseline,
+        assume_sd=assume_sd,
+        margin=margin,
+        confidence=confidence,
+        metric=metric,
+        size=size,
+        point=point,
+        lower_is_better=lower_is_better,
+        console=console,
+    )
 
 
 @app.command()
@@ -197,73 +252,6 @@ def doctor(runs: Runs = RUNS) -> None:
             console.print(f"     mend it with: {check.mend}", highlight=False)
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
-
-
-@data_app.command("import")
-def data_import(
-    source: Annotated[str, typer.Argument(help="Folder, Parquet, IDX, torchvision:NAME, ...")],
-    destination: Annotated[Path, typer.Argument(help="The store to make.")],
-    size: Annotated[int, typer.Option(help="Side of the stored square images, in pixels.")],
-    encoding: Annotated[str, typer.Option(help="raw, png or jpeg.")] = "raw",
-    colour: Annotated[str | None, typer.Option(help="grey or rgb; default as the images.")] = None,
-    val_fraction: Annotated[float, typer.Option(help="Carved from train where not given.")] = 0.1,
-    test_fraction: Annotated[float, typer.Option(help="Likewise.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Of the splits that are made.")] = 0,
-    split: Annotated[str, typer.Option(help="given: keep the source's splits; random.")] = "given",
-    class_names: Annotated[
-        str | None, typer.Option(help="Names of the classes in order, with commas between them.")
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Of Parquet files.")] = None,
-    downloads: Annotated[
-        Path | None, typer.Option(help="Where torchvision looks for files and keeps them.")
-    ] = None,
-    max_rejected: Annotated[
-        float, typer.Option(help="Share of unreadable images above which the import fails.")
-    ] = 0.01,
-    keep_duplicates: Annotated[
-        bool, typer.Option(help="Keep images of train that are in val or test too.")
-    ] = False,
-    name: Annotated[str | None, typer.Option(help="Of the data; default DESTINATION's.")] = None,
-    licence: Annotated[Path | None, typer.Option(help="A file with the licence's text.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing store.")] = False,
-) -> None:
-    """Turn images into a store: decoded and resized once, split, checked."""
-    from raysl.commands import import_store
-
-    import_store(
-        source,
-        destination,
-        console=console,
-        size=size,
-        encoding=encoding,
-        colour=colour,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
-        split=split,
-        class_names=[n.strip() for n in class_names.split(",")] if class_names else None,
-        label_column=label_column,
-        downloads=downloads,
-        max_rejected=max_rejected,
-        keep_duplicates=keep_duplicates,
-        name=name,
-        licence=licence,
-        overwrite=overwrite,
-    )
-
-
-@data_app.command("info")
-def data_info(
-    store: Annotated[Path, typer.Argument(help="A store.")],
-    verify: Annotated[bool, typer.Option(help="Also read and check every shard.")] = False,
-    contact_sheet: Annotated[
-        Path | None, typer.Option(help="Where to; default STORE/contact_sheet.png.")
-    ] = None,
-) -> None:
-    """Show counts, classes, sizes, channel statistics and digest; draw a contact sheet."""
-    from raysl.commands import show_store
-
-    show_store(store, verify=verify, sheet=contact_sheet, console=console)
 
 
 def _build(

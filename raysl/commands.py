@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import json
-import os
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from rich.table import Table
 from raysl.data.images import Splits
 from raysl.data.store import load_splits
 from raysl.methods import METHODS
-from raysl.progress import ProgressDisplay, duration
+from raysl.plan import is_adaptive, study_device, timed_trials
+from raysl.progress import ProgressDisplay
 from raysl.result import write_atomically
-from raysl.study.ledger import STUDY_FILE, Ledger, check_disk, open_study, read_study
-from raysl.study.planners import build_planner
-from raysl.study.spec import Study
+from raysl.study.budget import Budget, Capped
+from raysl.study.ledger import STOP_FILE, STUDY_FILE, Ledger, check_disk, open_study, read_study
+from raysl.study.planners import SearchThenConfirm, build_planner
+from raysl.study.spec import Proposal, Study
 
 
 def run_study(
@@ -32,10 +34,11 @@ def run_study(
     address: str | None,
     cpus: int | None,
     concurrent: int | None,
+    budget: Budget,
     command: str,
     console: Console,
 ) -> None:
-    """Run what is missing of a study, then write and show its report."""
+    """Run what is missing of a study within the budget, then write and show its report."""
     from raysl.mlflow_mirror import Mirror
     from raysl.mlflow_ui import check_tracking_uri, default_tracking_uri
 
@@ -44,7 +47,7 @@ def run_study(
         raise ValueError("Pruning runs through Ray Tune; leave out --local.")
     study.check_workers()
     splits = load_splits(study.data)
-    planner = build_planner(study)
+    planner = capped_planner(study, splits, budget)
     check_disk(study, planner, runs)
     with open_study(study, runs, command=command) as directory:
         mirror = Mirror(directory, uri)
@@ -63,8 +66,13 @@ def run_study(
                     soft_wrap=True,
                 )
                 raise
-        if study.space is not None:
-            _write_importance(ledger, directory)
+        if isinstance(planner.inner, SearchThenConfirm):
+            importance = json.dumps(planner.inner.search.importance(), indent=1)
+            write_atomically(directory / "importance.json", importance)
+        reason = planner.stop_reason
+        write_atomically(directory / STOP_FILE, json.dumps({"reason": reason}))
+        if reason is not None:
+            console.print(reason, highlight=False, soft_wrap=True)
         show_report(directory, console=console)
         mirror.report(directory)
     store = f" --tracking-uri {tracking_uri}" if tracking_uri else ""
@@ -78,6 +86,27 @@ def run_study(
     console.print(
         f"Open MLflow with: raysl ui --runs {runs}{store}", highlight=False, soft_wrap=True
     )
+
+
+def capped_planner(study: Study, splits: Splits, budget: Budget) -> Capped:
+    """The study's planner under its budget; ValueError where not even the first trial fits."""
+    device_seconds = timed_trials(study, splits, device=study_device(study.resources))
+
+    def seconds_of(proposal: Proposal) -> float:
+        return device_seconds(proposal.recipe)
+
+    if budget.device_hours is not None:
+        if study.resources.gpus_per_worker and not torch.cuda.is_available():
+            raise ValueError(
+                "A budget of device-hours needs trials timed on a GPU, and this machine has none; "
+                "run the command where there is one, or give --budget trials=... instead."
+            )
+        for cell in study.cells():  # timed now, not while trials use the machine
+            device_seconds(study.recipe(cell, {}, study.confirm_seeds[0]))
+        first = Capped(build_planner(study, budget), budget, seconds_of)
+        if first.ask() is None and first.stopped is not None:
+            raise ValueError(f"{first.stopped[:-1]}; give it more.")
+    return Capped(build_planner(study, budget), budget, seconds_of, adaptive=is_adaptive(study))
 
 
 def _execute(
@@ -116,65 +145,60 @@ def show_report(directory: Path, *, console: Console) -> None:
     console.print(f"Report: {report.page}", highlight=False, soft_wrap=True)
 
 
-def show_plan(study: Study, *, local: bool, cpus: int | None, console: Console) -> None:
-    """Print every cell with its trials and what they will cost on this machine."""
-    from raysl.cluster import GROUP_SECONDS, START_SECONDS, TRIAL_SECONDS
-    from raysl.study.estimate import estimate
-
-    study.check_workers()
-    splits = load_splits(study.data)
-    resources = study.resources
-    device = "cuda" if torch.cuda.is_available() and resources.gpus_per_worker else "cpu"
-    if device == "cpu":
-        torch.set_num_threads(resources.cpus_per_worker)
-    overhead = 0.0 if local else GROUP_SECONDS if resources.workers > 1 else TRIAL_SECONDS
-    plans = estimate(study, build_planner(study), splits, device=device, overhead_seconds=overhead)
-    table = Table("cell", "trials", "updates", "images", "seconds a trial", box=None)
-    for plan in plans:
-        cell = " ".join(str(v) for v in plan.cell.values() if v is not None)
-        table.add_row(
-            cell,
-            str(plan.num_trials),
-            f"{plan.steps:,}",
-            f"{plan.examples:,}",
-            f"{plan.seconds:,.0f}",
-        )
-    console.print(study.question, style="bold", highlight=False)
-    console.print(table)
-    total = sum(plan.total_seconds for plan in plans)
-    num_cpus = cpus or len(os.sched_getaffinity(0))
-    at_once = 1 if local else max(1, num_cpus // (resources.workers * resources.cpus_per_worker))
-    wall = total / at_once + (0 if local else START_SECONDS)
-    console.print(
-        f"{sum(plan.num_trials for plan in plans)} trials, about {duration(total)} of work, "
-        f"{at_once} at a time: about {duration(wall)} on this machine's {device}. Timed over a few "
-        "updates; early stopping makes it less, trials that share a machine make it more.",
-        highlight=False,
-    )
-
-
 def show_threshold(
     file: Path,
     *,
     arm: str | None,
     baseline: str | None,
     assume_sd: float | None,
+    margin: float,
+    confidence: float,
+    metric: str,
+    size: str,
+    point: float,
+    lower_is_better: bool,
     console: Console,
 ) -> None:
-    """Print the curve of a table and the threshold between two of its arms."""
+    """Print the differences of two arms of a table, and the threshold between them.
+
+    margin, assume_sd: in units of the metric. point: one point in these units: 1 for percent,
+    0.01 for fractions.
+    """
+    from raysl.analysis.checks import check_units
     from raysl.analysis.scores import choose_arms, read_table
     from raysl.analysis.threshold import find_threshold
+    from raysl.analysis.wording import count
 
-    scores = read_table(file)
+    scores = read_table(file, size=size, metric=metric)
     arm, baseline = choose_arms(scores, arm=arm, baseline=baseline)
-    found = find_threshold(scores, arm=arm, baseline=baseline, assume_sd=assume_sd)
-    table = Table("size", f"{arm} - {baseline}", "90 % interval", box=None)
+    if lower_is_better:  # negated here alone; -arm - -baseline is how far the arm is below
+        check_units([s for s in scores if s.arm in (arm, baseline)], point=point)
+        scores = [dataclasses.replace(score, value=-score.value) for score in scores]
+    found = find_threshold(
+        scores,
+        arm=arm,
+        baseline=baseline,
+        margin=margin,
+        confidence=confidence,
+        assume_sd=assume_sd,
+        point=point,
+    )
+    better, worse = (baseline, arm) if lower_is_better else (arm, baseline)
+    digits = max(0, 2 - math.floor(math.log10(point)))
+    table = Table("size", f"{better} - {worse}", f"{100 * confidence:g} % interval", box=None)
     for difference in found.differences:
-        interval = "-"
-        if difference.low is not None and difference.high is not None:
-            interval = f"{difference.low:+.2f} to {difference.high:+.2f}"
-        table.add_row(f"{difference.size:,.0f}", f"{difference.mean:+.2f}", interval)
+        mean, low, high = (
+            "-" if value is None else f"{value:+.{digits}f}"
+            for value in (difference.mean, difference.low, difference.high)
+        )
+        interval = "-" if difference.low is None else f"{low} to {high}"
+        table.add_row(count(difference.size), mean, interval)
     console.print(table)
+    if lower_is_better:
+        console.print(
+            f"Lower is better: a difference above 0 is how far {arm} is below {baseline}.",
+            highlight=False,
+        )
     console.print(found.sentence(), style="bold", highlight=False, soft_wrap=True)
     for note in found.notes:
         console.print(note, highlight=False, soft_wrap=True)
@@ -242,11 +266,3 @@ def curve_table(content: Mapping[str, Any]) -> Table:
             row.append(text)
         table.add_row(*row)
     return table
-
-
-def _write_importance(ledger: Ledger, directory: Path) -> None:
-    from raysl.study.planners import SearchThenConfirm
-
-    assert isinstance(ledger.planner, SearchThenConfirm)
-    content = json.dumps(ledger.planner.search.importance(), indent=1)
-    write_atomically(directory / "importance.json", content)

@@ -82,11 +82,14 @@ def curves_of(report: Mapping[str, Any], metric: str) -> dict[str, list[tuple[fl
                 (p["size"], p["mean"], p["low"], p["high"]) for p in curve["points"]
             ]
         return curves
-    for entry in report["cells"]:
-        cell, level = dict(entry["cell"]), entry["metrics"].get(metric)
-        size, arm = cell.pop(report["size_axis"], None), cell.pop("arm")
-        place = cell_text(cell)
-        if level is not None:
-            rows = curves.setdefault(f"{arm}, {place}" if place else arm, [])
-            rows.append((size, level["mean"], level["low"], level["high"]))
+    for comparison in report["comparisons"]:
+        where, place = comparison["where"], cell_text(comparison["where"])
+        for entry in report["cells"]:
+            cell, level = entry["cell"], entry["metrics"].get(metric)
+            # A cell that does not depend on an axis belongs to every value of it.
+            fits = all(cell.get(axis) in (None, value) for axis, value in where.items())
+            if level is not None and fits:
+                rows = curves.setdefault(f"{cell['arm']}, {place}" if place else cell["arm"], [])
+                size = cell.get(report["size_axis"])
+                rows.append((size, level["mean"], level["low"], level["high"]))
     return curves

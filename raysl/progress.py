@@ -11,6 +11,7 @@ from rich.text import Text
 
 from raysl.recipe import Recipe
 from raysl.result import TrialResult
+from raysl.study.budget import Capped
 from raysl.study.spec import Planner, Proposal, Study
 
 EVALUATION_WORK = 3000  # what evaluating a trial costs, in trained images; only for the time left
@@ -21,20 +22,24 @@ class ProgressDisplay:
 
     def __init__(self, study: Study, planner: Planner, console: Console):
         self.study = study
-        self.planner = planner
+        self.capped = planner if isinstance(planner, Capped) else None
         self.console = console
         self.started_at = time.monotonic()
         self.running: dict[str, tuple[Proposal, Mapping[str, float]]] = {}
         self.num_done = self.num_failed = self.num_stopped = self.num_reused = 0
         self.work_done = self.work_reused = 0.0
         self.num_planned = sum(count for _, count in planner.planned())
+        if self.capped is not None and self.capped.budget.trials is not None:
+            self.num_planned = min(self.num_planned, self.capped.budget.trials)
         self.work_total = sum(n * work(study.recipe(cell, {}, 0)) for cell, n in planner.planned())
+        self.share_reused = 0.0  # of the budget, by earlier runs of the same study
         self.best: tuple[float, Proposal] | None = None
         self.live = Live(
             get_renderable=self._render, console=console, refresh_per_second=4, transient=True
         )
 
     def __enter__(self) -> "ProgressDisplay":
+        self.share_reused = self.capped.share if self.capped else 0.0
         if self.console.is_terminal:
             self.live.start()
         return self
@@ -86,7 +91,9 @@ class ProgressDisplay:
         parts.append(f"{self.num_failed} failed")
         elapsed = time.monotonic() - self.started_at
         parts.append(f"elapsed {duration(elapsed)}")
-        share = self._share_of_work()
+        if self.capped is not None and self.capped.budget:
+            parts.append(f"{self.capped.share:.0%} of the budget of {self.capped.budget} used")
+        share = max(self._share_of_work(), self._share_of_budget())
         if share > 0.02:
             parts.append(f"left about {duration(elapsed * (1 - share) / share)}")
         bar = Table.grid()  # a bar alone ends without a line break
@@ -111,6 +118,12 @@ class ProgressDisplay:
         )
         remaining = max(1.0, self.work_total - self.work_reused)
         return min(1.0, (self.work_done + running) / remaining)
+
+    def _share_of_budget(self) -> float:
+        """Of what was left of it at the start."""
+        if self.capped is None or self.share_reused >= 1:
+            return 0.0
+        return (self.capped.share - self.share_reused) / (1 - self.share_reused)
 
 
 def running_row(proposal: Proposal, metrics: Mapping[str, float]) -> list[str]:

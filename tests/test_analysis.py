@@ -3,13 +3,11 @@
 import math
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from raysl.analysis.levels import make_curves, pooled_noise
 from raysl.analysis.pair import make_pair
-from raysl.analysis.scores import Score, check_scores, choose_arms, read_table
+from raysl.analysis.scores import Score, check_scores
 from raysl.analysis.spread import Blocks, Independent, Paired, measure_spread
 from raysl.analysis.switch import bend, reversal_probabilities, switch_points
 from raysl.analysis.threshold import find_threshold
@@ -466,119 +464,6 @@ class TestCurves:
         assert pooled_noise([], assume_sd=0.5).sd == 0.5
         with pytest.raises(ValueError, match="above 0"):
             pooled_noise([], assume_sd=0.0)
-
-
-GOOD = tuple(Score(arm, n, s, 50.0 + s) for arm in "ab" for n in (1.0, 2.0) for s in (0, 1))
-
-
-class TestBadScores:
-    @pytest.mark.parametrize(
-        ("scores", "sentence"),
-        [
-            ([*GOOD, Score("a", 1.0, 1, 3.0, "row 9")], r"Row 9 \(a, size 1, seed 1\) repeats"),
-            ([*GOOD, Score("a", 4.0, 0, math.nan, "row 9")], r"Row 9 .* has no finite metric"),
-            ([*GOOD, Score("a", -5.0, 0, 1.0, "row 9")], r"Row 9 .*a size must be above 0"),
-            ([*GOOD, Score("a", None, 7, 1.0, "row 9")], r"rows with a size and without"),
-            ([s for s in GOOD if s.size == 1 or s.arm == "b"], r"at least two sizes .* only 1"),
-        ],
-    )
-    def test_each_raises_a_sentence_that_names_the_row(self, scores, sentence):
-        with pytest.raises(ValueError, match=sentence):
-            find_threshold(scores, arm="a", baseline="b")
-
-    def test_one_arm_is_no_comparison(self):
-        with pytest.raises(ValueError, match="needs two arms"):
-            find_threshold(GOOD[:4])
-
-    def test_an_unknown_arm_names_its_near_miss(self):
-        with pytest.raises(ValueError, match="'simlcr'; did you mean 'simclr'"):
-            find_threshold(figure_8(), arm="simlcr")
-
-    def test_two_flat_arms_have_no_threshold(self):
-        scores = [Score(arm, None, seed, 1.0 + seed) for arm in "ab" for seed in (0, 1)]
-        with pytest.raises(ValueError, match="Neither a and b depends on the size"):
-            find_threshold(scores, arm="a", baseline="b")
-
-
-class TestChoosingTheArms:
-    @staticmethod
-    def scores(*arms):
-        return [Score(arm, 1.0, 0, 1.0) for arm in arms]
-
-    def test_a_usual_baseline_is_recognised(self):
-        assert choose_arms(self.scores("simclr", "scratch")) == ("simclr", "scratch")
-        assert choose_arms(self.scores("dino", "supervised")) == ("dino", "supervised")
-
-    def test_any_other_pair_must_be_named(self):
-        with pytest.raises(ValueError, match="Name the baseline; the arms are byol, simclr"):
-            choose_arms(self.scores("simclr", "byol"))
-        assert choose_arms(self.scores("simclr", "byol"), baseline="byol") == ("simclr", "byol")
-
-    def test_several_candidates_must_be_named(self):
-        with pytest.raises(ValueError, match=r"Name the arm .*'scratch'; it may be byol, simclr"):
-            choose_arms(self.scores("simclr", "byol", "scratch"))
-        with pytest.raises(ValueError, match="Name the baseline"):
-            choose_arms(self.scores("simclr", "random", "scratch"))
-
-    def test_an_arm_is_not_its_own_baseline(self):
-        with pytest.raises(ValueError, match="both 'a'"):
-            choose_arms(self.scores("a", "b"), "a", "a")
-
-
-class TestReadingATable:
-    header = "arm,size,seed,metric\n"
-
-    def write(self, tmp_path, text):
-        path = tmp_path / "table.csv"
-        path.write_text(text)
-        return path
-
-    def test_a_csv_with_further_columns_and_a_flat_arm(self, tmp_path):
-        text = "note,arm, size,seed,metric\nx,simclr,500,0,70.5\ny,scratch,,0,71\n"
-        scores = read_table(self.write(tmp_path, text))
-        assert [(s.arm, s.size, s.seed, s.value) for s in scores] == [
-            ("scratch", None, 0, 71.0),
-            ("simclr", 500.0, 0, 70.5),
-        ]
-
-    def test_parquet_with_other_column_names(self, tmp_path):
-        table = pa.table(
-            {"arm": ["a", "b"], "pool_size": [5, None], "seed": [0, 0], "test/knn_top1": [1.0, 2.0]}
-        )
-        path = tmp_path / "table.parquet"
-        pq.write_table(table, path)
-        scores = read_table(path, size="pool_size", metric="test/knn_top1")
-        assert [(s.arm, s.size) for s in scores] == [("a", 5.0), ("b", None)]
-
-    @pytest.mark.parametrize(
-        ("rows", "sentence"),
-        [
-            ("a,500,0,\n", "Row 2 has no metric"),
-            ("a,500,0,nan\n", "Row 2 .* has no finite metric"),
-            ("a,500,0,1\na,500,0,2\n", "Row 3 .* repeats row 2"),
-            ("a,many,0,1\n", "Row 2: the size must be a number, not 'many'"),
-            ("a,500,0.5,1\n", "Row 2: the seed must be a whole number, not '0.5'"),
-            ("a,500,0,good\n", "Row 2: metric must be a number, not 'good'"),
-            (",500,0,1\n", "Row 2 names no arm"),
-            ("a,2,000,0,1\n", "line 2 does not have 4 values .* thousands commas"),
-            ("", "has no rows"),
-        ],
-    )
-    def test_a_bad_row_is_named(self, tmp_path, rows, sentence):
-        with pytest.raises(ValueError, match=sentence):
-            read_table(self.write(tmp_path, self.header + rows))
-
-    def test_a_missing_column_names_the_near_one(self, tmp_path):
-        with pytest.raises(ValueError, match="column 'metric'; did you mean 'metrics'"):
-            read_table(self.write(tmp_path, "arm,size,seed,metrics\na,1,0,2\n"))
-
-    def test_a_missing_file_and_a_broken_one(self, tmp_path):
-        with pytest.raises(ValueError, match="There is no table"):
-            read_table(tmp_path / "none.csv")
-        path = tmp_path / "broken.parquet"
-        path.write_bytes(b"not parquet")
-        with pytest.raises(ValueError, match="cannot be read as Parquet"):
-            read_table(path)
 
 
 class TestWording:

@@ -60,6 +60,22 @@ def test_every_study_file_has_a_small_variant_of_its_own_arguments():
         (("run", THRESHOLD, "--small", "--set", "batch_size=100"), ["batch_size", "64 images"]),
         (("run", THRESHOLD, "--small", "workers=3"), ["3 workers", "--set batch_size=63"]),
         (("run", THRESHOLD, "--small", "--tracking-uri", "htp://x"), ["htp://x"]),
+        (("run", THRESHOLD, "--small", "--budget", "trails=4"), ["did you mean 'trials'"]),
+        (("run", THRESHOLD, "--small", "--budget", "trials=0"), ["trials", "at least 1"]),
+        (("run", THRESHOLD, "--small", "--budget", "device-hours=x"), ["device-hours", "'x'"]),
+        (
+            ("run", THRESHOLD, "--small", "--budget", "trials=4", "--budget", "trials=5"),
+            ["trials", "twice"],
+        ),
+        (
+            ("run", THRESHOLD, "--small", "--local", "--budget", "device-hours=1e-6"),
+            ["no room for the first trial", "simclr 64 seed 0", "give it more"],
+        ),
+        (("plan", THRESHOLD, "--small", "--budget", "hours=4"), ["hours", "device-hours"]),
+        (("plan", THRESHOLD, "--small", "--price-per-hour", "0"), ["--price-per-hour", "above 0"]),
+        (("plan", THRESHOLD, "--small", "--price-per-hour", "nan"), ["--price-per-hour"]),
+        (("plan", THRESHOLD, "--small", "--assume-sd", "0"), ["--assume-sd", "above 0"]),
+        (("plan", THRESHOLD, "--small", "--slope", "nan"), ["slope", "finite"]),
         (("run", "studies/sizethreshold.py"), ["no study file"]),
         (("report", "unknown"), ["no study", "unknown"]),
         (("threshold", "nowhere.csv"), ["nowhere.csv"]),
@@ -119,20 +135,156 @@ def test_plan_prints_cells_trials_and_cost_and_runs_nothing(raysl, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_plan_ends_in_cost_money_budget_and_a_forecast_that_says_what_it_assumes(raysl):
+    options = ("--price-per-hour", "2.5", "--budget", "trials=3")
+    code, out, _ = raysl("plan", THRESHOLD, "--small", "--local", *options)
+    assert code == 0
+    for words in (
+        "8 trials, 13,120 images trained on, about 0.0", "device-hours", "at 2.50 per device-hour",
+        "1 at a time", "ends the study after 3 of the 8 trials",
+        "With seed noise 0.6 points and a slope of 2 points per doubling, expect about 12 more "
+        "runs for a ratio of 1.5",
+        "The seed noise (--assume-sd) and the slope (--slope) are assumed.",
+        "The plan holds 4 runs of SimCLR near a crossing",
+    ):  # fmt: skip
+        assert words in out
+    options = ("--assume-sd", "1.2", "--slope", "0", "--budget", "device-hours=9")
+    code, out, _ = raysl("plan", THRESHOLD, "--small", "--local", *options)
+    assert code == 0
+    assert "no number of runs would give a ratio of 1.5" in out
+    assert "assumed" not in out
+    assert "money" not in out
+    assert "covers the whole plan" in out
+
+
+def test_a_capped_run_says_why_it_stopped_reports_and_goes_on_with_a_larger_budget(raysl, tmp_path):
+    small = ("run", THRESHOLD, "--small", "--local")
+    trials = tmp_path / "runs" / "size-threshold-small" / "trials"
+    code, out, _ = raysl(*small, "--budget", "trials=3")
+    assert code == 0
+    assert "The budget of 3 trials is used up: 3 run, 5 of the plan left." in out
+    assert len(list(trials.glob("*/result.json"))) == 3
+    assert (trials.parent / "report.html").exists()
+    code, out, _ = raysl(*small, "--budget", "trials=5", "--budget", "device-hours=9")
+    assert code == 0
+    assert len(list(trials.glob("*/result.json"))) == 5
+    code, out, _ = raysl(*small)
+    assert code == 0
+    assert "budget" not in out
+    assert len(list(trials.glob("*/result.json"))) == 8
+
+
+# Konstantakos et al. 2024, figure 8: top-5 on ImageNet-100, ResNet-50.
+FIGURE8 = [(50000, 63.9, 64.8), (65000, 67.7, 67.4), (80000, 70.2, 69.4), (100000, 73.5, 70.6)]
+
+
+def table(path, value=float, *, size="size", metric="metric"):
+    """FIGURE8 as a CSV file, its accuracies turned by `value`."""
+    rows = [f"arm,{size},seed,{metric}"]
+    for n, arm, baseline in FIGURE8:
+        rows += [f"simclr,{n},0,{value(arm):.6g}", f"scratch,{n},0,{value(baseline):.6g}"]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def answer(out) -> str:
+    """The bold sentence of `raysl threshold`: all after the table."""
+    return " ".join(out.split()).partition("SimCLR")[2]
+
+
 def test_threshold_reads_any_table(raysl, tmp_path):
-    # Konstantakos et al. 2024, figure 8: top-5 on ImageNet-100, ResNet-50.
-    rows = "arm,size,seed,metric\n" + "".join(
-        f"simclr,{n},0,{a}\nscratch,{n},0,{b}\n"
-        for n, a, b in [
-            (50000, 63.9, 64.8), (65000, 67.7, 67.4), (80000, 70.2, 69.4), (100000, 73.5, 70.6),
-        ]
-    )  # fmt: skip
-    (tmp_path / "figure8.csv").write_text(rows)
+    table(tmp_path / "figure8.csv")
     code, out, _ = raysl("threshold", "figure8.csv", "--assume-sd", "0.5")
     assert code == 0
     assert "assuming a seed sd of 0.5 points" in out
     code, out, _ = raysl("threshold", "figure8.csv")
     assert "one seed" in out.lower() or "seed" in out
+
+
+def test_threshold_takes_other_columns_and_other_arms(raysl, tmp_path):
+    table(tmp_path / "plain.csv")
+    table(tmp_path / "named.csv", size="images", metric="top5")
+    options = ("--assume-sd", "0.1")
+    _, plain, _ = raysl("threshold", "plain.csv", *options)
+    columns = ("--size", "images", "--metric", "top5", "--arm", "simclr", "--baseline", "scratch")
+    code, named, _ = raysl("threshold", "named.csv", *options, *columns)
+    assert code == 0
+    assert named == plain
+
+
+def test_threshold_of_a_metric_where_lower_is_better_is_that_of_its_mirror_image(raysl, tmp_path):
+    table(tmp_path / "accuracy.csv")
+    table(tmp_path / "error.csv", lambda accuracy: 100 - accuracy)
+    options = ("--assume-sd", "0.1")
+    _, accuracy, _ = raysl("threshold", "accuracy.csv", *options)
+    code, error, _ = raysl("threshold", "error.csv", *options, "--lower-is-better")
+    assert code == 0
+    assert answer(error) == answer(accuracy)
+    # The difference of the errors that the user gave: 29.4 - 26.5 at 100,000.
+    assert "scratch - simclr" in error
+    assert "+2.90" in next(line for line in error.splitlines() if "100,000" in line)
+    assert "a difference above 0 is how far simclr is below scratch" in error
+    _, wrong, _ = raysl("threshold", "error.csv", *options)
+    assert answer(wrong) != answer(accuracy)
+
+
+def test_a_margin_moves_the_threshold_up_and_the_confidence_names_the_interval(raysl, tmp_path):
+    table(tmp_path / "figure8.csv")
+    options = ("--assume-sd", "0.1")
+    code, out, _ = raysl("threshold", "figure8.csv", *options, "--margin", "2")
+    assert code == 0
+    assert "2 points" in out
+    assert answer(out) != answer(raysl("threshold", "figure8.csv", *options)[1])
+    code, out, _ = raysl("threshold", "figure8.csv", *options, "--confidence", "0.8")
+    assert code == 0
+    assert "80 % interval" in out
+    assert "90 %" not in out
+
+
+def test_a_table_of_fractions_with_its_point_gives_the_answer_of_percent(raysl, tmp_path):
+    table(tmp_path / "percent.csv")
+    table(tmp_path / "fractions.csv", lambda accuracy: accuracy / 100)
+    _, percent, _ = raysl("threshold", "percent.csv", "--assume-sd", "0.1", "--margin", "0.2")
+    options = ("--point", "0.01", "--assume-sd", "0.001", "--margin", "0.002")
+    code, fractions, _ = raysl("threshold", "fractions.csv", *options)
+    assert code == 0
+    interval = answer(percent).partition(", assuming")[0].partition(" from about ")[2]
+    assert interval
+    assert interval in answer(fractions)
+    assert "+0.0290" in next(line for line in fractions.splitlines() if "100,000" in line)
+
+
+def test_errors_given_as_fractions_are_refused_like_accuracies(raysl, tmp_path):
+    table(tmp_path / "error.csv", lambda accuracy: 1 - accuracy / 100)
+    code, _, err = raysl("threshold", "error.csv", "--assume-sd", "0.001", "--lower-is-better")
+    assert code == 2
+    assert "--point 0.01" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--arm", "simcrl"), ["did you mean 'simclr'"]),
+        (("--arm", "simclr", "--baseline", "simclr"), ["both 'simclr'"]),
+        (("--metric", "metrik"), ["metrik", "metric"]),
+        (("--size", "images"), ["images", "size"]),
+        (("--assume-sd", "0"), ["above 0"]),
+        (("--margin", "-1"), ["margin"]),
+        (("--confidence", "90"), ["confidence"]),
+        (("--point", "0"), ["point", "above 0"]),
+        (("--assume-sd", "-1"), ["above 0"]),
+        (("--lower-is-better", "--point", "nan"), ["point", "above 0"]),
+    ],
+)
+def test_a_mistaken_option_of_threshold_gets_a_sentence(options, words, raysl, tmp_path):
+    table(tmp_path / "figure8.csv")
+    code, out, err = raysl("threshold", "figure8.csv", *options)
+    assert code == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
 
 
 def test_methods_lists_parameters_defaults_and_sources(raysl):

@@ -26,8 +26,8 @@ LAYERS = [
         "mlflow_mirror",
         "mlflow_ui",
     },
-    {"commands", "doctor"},
-    {"cli"},
+    {"plan", "commands", "doctor"},
+    {"cli", "cli_data"},
 ]
 OWNERS = {
     "ray": lambda parts: parts[0] == "cluster",

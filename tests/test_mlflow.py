@@ -140,6 +140,7 @@ def write_numbers(directory: Path, *, shift: float = 0.0) -> None:
         "metric": METRIC,
         "metrics": [METRIC, "test/knn_top1"],
         "curves": [{"arm": "simclr", "points": simclr}, {"arm": "scratch", "points": [flat]}],
+        "comparisons": [{"where": {}}],
         "cells": [
             {"cell": {"arm": "simclr", "pool_size": n}, "metrics": {"test/knn_top1": level}}
             for n, level in zip(sizes, levels, strict=True)

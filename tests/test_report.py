@@ -540,7 +540,7 @@ class TestStudiesOfOtherShapes:
             {"labels": 500},
         ]
         assert report.answer.count("SimCLR beats scratch from about") == 2
-        assert "At labels 500:" in report.answer
+        assert "Labels 500:" in report.answer
         names = [curve["arm"] for curve in report.content["curves"]]
         assert len(set(names)) == 4
         assert "figures/difference-2.png" in report.content["figures"]

@@ -11,6 +11,7 @@ from raysl.result import TrialResult, read_result
 from raysl.study.ledger import Ledger, open_study, read_proposals
 from raysl.study.local import run_locally
 from raysl.study.planners import build_planner, cell_label
+from raysl.study.policy import tuned_and_frozen
 from raysl.study.sizes import size_study
 from raysl.study.spec import Cell, Study
 from raysl.trial import failed
@@ -49,6 +50,10 @@ def study_of(splits, **fields) -> Study:
 
 def searched(splits, **fields) -> Study:
     return study_of(splits, space=Space(), trials=6, **fields)
+
+
+def tuned(splits) -> Study:
+    return tuned_and_frozen(searched(splits), reference=24)
 
 
 def score(proposal) -> float:
@@ -134,8 +139,8 @@ def test_arms_without_anything_to_search_are_confirmed_as_they_are(splits, tmp_p
     assert [p.phase for p in scratch] == ["confirm", "confirm"]
 
 
-@pytest.mark.parametrize("kind", [study_of, searched])
-@pytest.mark.parametrize("cut", [1, 5, 9, 14])
+@pytest.mark.parametrize("kind", [study_of, searched, tuned])
+@pytest.mark.parametrize("cut", [1, 5, 9, 14, 23])
 def test_a_restart_proposes_what_an_uninterrupted_run_would_have(kind, cut, splits, tmp_path):
     study = kind(splits)
     whole = play(book(study, tmp_path / "whole"))
@@ -146,6 +151,21 @@ def test_a_restart_proposes_what_an_uninterrupted_run_would_have(kind, cut, spli
     rest = play(again)
     assert first + rest == whole
     assert lost is None or rest[0] == lost.recipe.digest()
+
+
+@pytest.mark.parametrize("kind", [study_of, searched, tuned])
+def test_a_restart_with_trials_in_flight_goes_on_with_the_same_proposal(kind, splits, tmp_path):
+    ledger = book(kind(splits), tmp_path)
+    flying = [ledger.next() for _ in range(3)]
+    while all(flying):
+        done = flying.pop(1)  # never the oldest: results come out of order
+        ledger.record(done, result_of(done))
+        again = book(kind(splits), tmp_path)
+        resumed = [again.next() for _ in range(2)]
+        assert {p.recipe.digest() for p in resumed} == {p.recipe.digest() for p in flying}
+        asked = again.planner.ask()
+        flying.append(ledger.next())
+        assert (asked and asked.recipe.digest()) == (flying[-1] and flying[-1].recipe.digest())
 
 
 def test_random_and_gp_samplers_work_by_name_and_others_get_a_near_miss(splits, tmp_path):

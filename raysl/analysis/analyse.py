@@ -1,43 +1,27 @@
 """From a study's description and its results table to curves, thresholds and searches."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raysl.analysis.answer import Threshold
-from raysl.analysis.levels import Curve, Noise, make_curves, pooled_noise
-from raysl.analysis.scores import Score, scores_from_results
-from raysl.analysis.threshold import find_threshold
+from raysl.analysis.compare import CONFIDENCE, Comparison, compare
+from raysl.analysis.frontier import find_frontier, scores_by_label_size
+from raysl.analysis.frontier_answer import Frontier
+from raysl.analysis.levels import Noise, pooled_noise
+from raysl.analysis.scores import scores_from_results
 from raysl.analysis.tuning import SearchedCell, is_finite, searched_cells
 from raysl.analysis.wording import (
-    arm_title,
-    cell_text,
     count,
     listed,
-    metric_title,
     number,
-    points,
+    placed,
     unit_of,
 )
 
-CONFIDENCE = 0.90
 Row = Mapping[str, Any]
 Importance = Mapping[str, Mapping[str, float]]  # cell label -> parameter -> share of the variance
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The arms at one combination of further axes; `where` is empty without such axes.
-
-    threshold: None for the `reason`, a sentence. notes: sentences beside either.
-    """
-
-    where: Mapping[str, Any]
-    curves: tuple[Curve, ...]
-    threshold: Threshold | None
-    reason: str = ""
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +29,8 @@ class Analysis:
     """Everything that is worked out from a study's results.
 
     metric: of the confirmation, on test. order: the arm in question, its baseline, the others;
-    also the order of colours. noise: pooled over all cells of the study.
+    also the order of colours. noise: pooled over all cells of the study. frontier: where a study
+    crosses pool and label sizes; None for the frontier_reason.
     """
 
     metric: str
@@ -57,6 +42,8 @@ class Analysis:
     comparisons: tuple[Comparison, ...]
     searches: tuple[SearchedCell, ...]
     importance: Importance
+    frontier: Frontier | None = None
+    frontier_reason: str = ""
 
     @property
     def answer(self) -> str:
@@ -64,10 +51,13 @@ class Analysis:
         if not any(comparison.curves for comparison in self.comparisons):
             return f"No answer yet: no confirmation trial has finished with {self.metric}."
         sentences = []
+        if self.frontier is not None:
+            sentences.append(f"All label sizes read together: {self.frontier.sentence()}")
+        elif self.frontier_reason:
+            sentences.append(self.frontier_reason)
         for comparison in self.comparisons:
             text = comparison.threshold.sentence() if comparison.threshold else comparison.reason
-            place = cell_text(comparison.where)
-            sentences.append(f"At {place}: {text}" if place else text)
+            sentences.append(placed(comparison.where, text))
         return " ".join(sentences + self._best_values())
 
     def _best_values(self) -> list[str]:
@@ -102,29 +92,22 @@ def analyse(
     noise = study_noise(confirmed, metric=metric, axes=axes)
     unit = _unit(confirmed, size_axis)
     comparisons = []
-    for where in combinations(further, confirmed):
+    for where in combinations(study, further):
         chosen: dict[str, Any] = {"metric": metric, "size_axis": size_axis, "where": where}
         scores = scores_from_results(table, **chosen)
-        threshold, reason = _threshold(study, scores, metric=metric, unit=unit)
-        notes = []
         healthy = scores_from_results(table, with_collapsed=False, **chosen)
-        left_out = {s.where for s in scores if s.arm in (study["arm"], study["baseline"])}
-        left_out -= {s.where for s in healthy}
-        if threshold is not None and left_out:
-            other, why = _threshold(study, healthy, metric=metric, unit=unit)
-            text = other.sentence() if other else why
-            notes.append(f"Without the collapsed trials ({len(left_out)}): {text}")
-        comparisons.append(
-            Comparison(
-                where=where,
-                curves=make_curves(scores, confidence=CONFIDENCE, noise=noise) if scores else (),
-                threshold=threshold,
-                reason=reason
-                if study["baseline"]
-                else _best(scores, noise, metric=metric, unit=unit),
-                notes=tuple(notes),
-            )
-        )
+        methods = compared_arms(study)
+        for arm in methods:
+            comparisons.append(
+                compare(
+                    study, arm, where,
+                    scores=[s for s in scores if s.arm == arm or s.arm not in methods],
+                    healthy=healthy,
+                    ranked=scores if arm == methods[0] else [],
+                    noise=noise, metric=metric, unit=unit,
+                )
+            )  # fmt: skip
+    frontier, why = _frontier(study, table, further, metric=metric)
     return Analysis(
         metric=metric,
         unit=unit,
@@ -137,23 +120,30 @@ def analyse(
         searches=searched_cells(
             table, objective=study["objective"], axes=axes, size_axis=size_axis
         ),
+        frontier=frontier,
+        frontier_reason=why,
     )
 
 
+def compared_arms(study: Mapping[str, Any]) -> tuple[str, ...]:
+    """The arms whose threshold over the baseline is sought."""
+    return tuple(study.get("methods") or (study["arm"],))
+
+
 def further_axes(study: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
-    """The axes beside the arm and the size that have more than one value."""
+    """The axes beside the arm and the size that have several values and matter to some trial."""
     names = [name for name in study["axes"] if name not in ("arm", study["size_axis"])]
-    return [n for n in names if len({repr(r[n]) for r in rows if r.get(n) is not None}) > 1]
+    several = [name for name in names if len(study["axes"][name]) > 1]
+    return [name for name in several if any(row.get(name) is not None for row in rows)]
 
 
-def combinations(axes: Sequence[str], rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The values of further axes that occur together; one empty mapping without such axes."""
-    found = []
-    for row in rows:
-        values = {axis: row[axis] for axis in axes}
-        if None not in values.values() and values not in found:
-            found.append(values)
-    return found or [{}]
+def combinations(study: Mapping[str, Any], axes: Sequence[str]) -> list[dict[str, Any]]:
+    """All combinations of the values of further axes; one empty mapping without such axes.
+
+    Those without a trial too: that a question has no answer is part of the answer.
+    """
+    values = itertools.product(*(study["axes"][axis] for axis in axes))
+    return [dict(zip(axes, chosen, strict=True)) for chosen in values]
 
 
 def arm_order(study: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
@@ -176,37 +166,22 @@ def study_noise(confirmed: Sequence[Row], *, metric: str, axes: Sequence[str]) -
     return pooled_noise([[r[metric] for r in cell] for cell in group_rows(finished, axes)])
 
 
-def _threshold(
-    study: Mapping[str, Any], scores: Sequence[Score], *, metric: str, unit: str
-) -> tuple[Threshold | None, str]:
-    """The threshold, or why there is none; neither where the study asks for none."""
-    arm, baseline = study["arm"], study["baseline"]
-    if baseline is None or not scores:
+def _frontier(
+    study: Mapping[str, Any], table: Any, further: Sequence[str], *, metric: str
+) -> tuple[Frontier | None, str]:
+    """The frontier of a study that crosses pool and label sizes, or why there is none."""
+    crossed = study["size_axis"] == "pool_size" and list(further) == ["label_size"]
+    if study["baseline"] is None or not crossed:
         return None, ""
-    present = {score.arm for score in scores}
-    absent = [arm_title(name) for name in (arm, baseline) if name not in present]
-    if absent:
-        return None, f"No threshold: no trial of {listed(absent)} has finished with {metric}."
     try:
-        return find_threshold(
-            scores, arm=arm, baseline=baseline, confidence=CONFIDENCE, unit=unit
+        return find_frontier(
+            scores_by_label_size(table, metric=metric),
+            arm=study["arm"],
+            baseline=study["baseline"],
+            confidence=CONFIDENCE,
         ), ""
-    except ValueError as error:  # too few sizes in common
-        return None, f"No threshold: {error}"
-
-
-def _best(scores: Sequence[Score], noise: Noise, *, metric: str, unit: str) -> str:
-    """The answer of a study that compares nothing: its best cell."""
-    if not scores:
-        return ""
-    curves = make_curves(scores, confidence=CONFIDENCE, noise=noise)
-    levels = [(curve.arm, level) for curve in curves for level in curve.levels]
-    arm, level = max(levels, key=lambda pair: pair[1].mean)
-    place = "" if level.size is None else f" at {count(level.size)} {unit}"
-    text = f"{arm_title(arm)} does best{place}: {points(level.mean)}"
-    if level.low is not None and level.high is not None:
-        text += f" ({100 * CONFIDENCE:g} % interval {points(level.low)} to {points(level.high)})"
-    return f"{text} in {metric_title(metric)}. No baseline was named, so there is no threshold."
+    except ValueError as error:
+        return None, f"No frontier: {error}"
 
 
 def _unit(confirmed: Sequence[Row], size_axis: str) -> str:

@@ -9,6 +9,8 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -26,19 +28,65 @@ WIDTH = 5.0  # inches: text of 9 points is still read on a phone and not huge on
 FONT = 9.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One figure as PNG for files and as SVG for the page, with the sentences that it supports.
+
+    name: of the file, without its ending. part: its place in the report: the answer's curves, what
+    checks them, the steps of an adaptive search, the search over parameters.
+    """
+
+    name: str
+    part: Literal["curves", "checks", "steps", "search"]
+    caption: str
+    alternative: str
+    png: bytes
+    svg: str
+
+
+def finish(
+    figure: Figure,
+    name: str,
+    part: Literal["curves", "checks", "steps", "search"],
+    *,
+    caption: str,
+    alternative: str,
+) -> Drawing:
+    """The figure written in both formats; alternative: what it shows, for who cannot see it."""
+    return Drawing(
+        name=name,
+        part=part,
+        caption=caption,
+        alternative=alternative,
+        png=to_png(figure),
+        svg=to_svg(figure, name, title=alternative),
+    )
+
+
 def new_axes(*, height: float = 3.4, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     """A figure that no global state knows of, with one pair of axes."""
+    figure, (axes,) = new_panels([(x_label, y_label)], height=height)
+    return figure, axes
+
+
+def new_panels(
+    labels: Sequence[tuple[str, str]], *, height: float = 3.4
+) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side, one for each (x label, y label)."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_xlabel(x_label, fontsize=FONT, color=INK)
-    axes.set_ylabel(y_label, fontsize=FONT, color=INK)
-    axes.tick_params(labelsize=FONT, labelcolor=INK, color=INK, length=3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
-    axes.set_axisbelow(True)
-    return figure, axes
+    found = []
+    for number, (x_label, y_label) in enumerate(labels, start=1):
+        axes = figure.add_subplot(1, len(labels), number)
+        axes.set_xlabel(x_label, fontsize=FONT, color=INK)
+        axes.set_ylabel(y_label, fontsize=FONT, color=INK)
+        axes.tick_params(labelsize=FONT, labelcolor=INK, color=INK, length=3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(INK)
+        axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
+        axes.set_axisbelow(True)
+        found.append(axes)
+    return figure, found
 
 
 def log_axis(
@@ -47,16 +95,19 @@ def log_axis(
     *,
     ticks: Sequence[float] | None = None,
     padding: float = 0.05,
+    characters: int = 46,
 ) -> None:
     """A log x axis over the values with plain numbers at them, or at the ticks.
 
-    Where two numbers would touch, the one in the middle goes; the ends always stay.
+    Where two numbers would touch, the one in the middle goes; the ends always stay. characters: how
+    many fit along the axis.
     """
     low, high = math.log(min(values)), math.log(max(values))
     extra = padding * (high - low) or 0.5
     axes.set_xscale("log")
     axes.set_xlim(math.exp(low - extra), math.exp(high + extra))
-    kept = spaced(sorted(set(values if ticks is None else ticks)), span=high - low + 2 * extra)
+    marks = sorted(set(values if ticks is None else ticks))
+    kept = spaced(marks, span=high - low + 2 * extra, characters=characters)
     axes.xaxis.set_major_locator(FixedLocator(kept))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(kept, [count(value) for value in kept])

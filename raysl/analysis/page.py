@@ -5,16 +5,11 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from raysl.analysis.drawings import Drawing
+from raysl.analysis.figure import Drawing
 from raysl.analysis.markup import Html, details, element, items, join, section, text
-from raysl.analysis.tables import cells, cost, failures, provenance, search
-from raysl.analysis.wording import (
-    arm_title,
-    cell_text,
-    count,
-    listed,
-    probability,
-)
+from raysl.analysis.search_tables import search, steps
+from raysl.analysis.tables import cells, claims, cost, failures, provenance, rankings
+from raysl.analysis.wording import arm_title, count, listed, placed, probability
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # nothing is fetched, no script runs
 
@@ -26,6 +21,13 @@ def make_page(content: Mapping[str, Any], drawings: Sequence[Drawing]) -> str:
         [
             _head(content),
             section("Curves", _figures(drawings, "curves"), _training(content)),
+            section(
+                "How far the curves can be trusted",
+                _figures(drawings, "checks"),
+                _unchecked(content),
+            ),
+            section("The search, step by step", _figures(drawings, "steps"), steps(content)),
+            section("Ranking", rankings(content), claims(content)),
             section("Cells", cells(content)),
             section("Search", search(content), _figures(drawings, "search")),
             section("Failed and collapsed trials", failures(content)),
@@ -49,11 +51,8 @@ def _head(content: Mapping[str, Any]) -> Html:
     for comparison in content["comparisons"]:
         threshold = comparison["threshold"]
         notes = [*comparison["notes"], *(threshold["notes"] if threshold else [])]
-        place = cell_text(comparison["where"])
         notes += _masses(threshold)
-        answers.append(
-            items([f"At {place}: {note}" if place else note for note in notes], class_="notes")
-        )
+        answers.append(items([placed(comparison["where"], note) for note in notes], class_="notes"))
     return element(
         "header",
         element("h1", content["name"]),
@@ -85,6 +84,15 @@ def _figures(drawings: Sequence[Drawing], part: str) -> Html:
         if drawing.part == part
     ]
     return element("div", join(chosen), class_="figures") if chosen else Html("")
+
+
+def _unchecked(content: Mapping[str, Any]) -> Html:
+    """Why curve families are not compared, where they are not."""
+    return join(
+        element("p", placed(comparison["where"], models["sentence"]))
+        for comparison in content["comparisons"]
+        if (models := comparison["models"]) is not None and models["reason"]
+    )
 
 
 def _training(content: Mapping[str, Any]) -> Html:

@@ -1,16 +1,17 @@
 """The numbers that curves and thresholds are made of, from a study's results or a bare table."""
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raysl.analysis.table_file import read_number, read_rows, read_whole
 from raysl.analysis.wording import count
 from raysl.config import unknown_name
 
 BASELINES = ("scratch", "random", "supervised")
+FEW = 4  # rows: fewer may agree to the last digit without anything being wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,10 @@ class Score:
     where: str = ""
 
     def __str__(self) -> str:
-        size = "any size" if self.size is None else f"size {count(self.size)}"
+        if self.size is None:
+            size = "any size"
+        else:
+            size = f"size {count(self.size) if math.isfinite(self.size) else self.size}"
         return f"{self.where or 'a row'} ({self.arm}, {size}, seed {self.seed})"
 
 
@@ -36,28 +40,28 @@ def read_table(path: Path, *, size: str = "size", metric: str = "metric") -> lis
     """Scores from a CSV or Parquet file with columns arm, size, seed, metric.
 
     An empty size means that the arm does not depend on it. `size` and `metric` name other columns.
+    A metric that is the same in every row is refused: no study of four trials ends like that.
     """
-    if not path.is_file():
-        raise ValueError(f"There is no table {path}; name a CSV or Parquet file.")
-    rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    if not rows:
-        raise ValueError(f"{path} has no rows; it needs columns arm, {size}, seed, {metric}.")
-    for column in ("arm", size, "seed", metric):
-        if column not in rows[0]:
-            raise ValueError(f"{path}: {unknown_name('column', column, list(rows[0]))}")
-    first = 2 if path.suffix != ".parquet" else 1  # as an editor counts lines, header included
-    return check_scores(
+    scores = check_scores(
         [
             Score(
-                arm=_name(row["arm"], f"row {number}"),
-                size=_size(row[size], f"row {number}"),
-                seed=_seed(row["seed"], f"row {number}"),
-                value=_value(row[metric], f"row {number}", metric),
-                where=f"row {number}",
+                arm=_name(row["arm"], where),
+                size=None
+                if row[size] in (None, "")
+                else read_number(row[size], where, size, is_count=True),
+                seed=read_whole(row["seed"], where, "seed"),
+                value=read_number(row[metric], where, metric),
+                where=where,
             )
-            for number, row in enumerate(rows, start=first)
+            for where, row in read_rows(path, ("arm", size, "seed", metric))
         ]
     )
+    if len(scores) >= FEW and len({score.value for score in scores}) == 1:
+        raise ValueError(
+            f"{path}: the {metric} is {scores[0].value:g} in all {len(scores)} rows; check that "
+            "the column holds what was measured."
+        )
+    return scores
 
 
 def scores_from_results(
@@ -97,7 +101,7 @@ def check_scores(scores: Sequence[Score]) -> list[Score]:
             raise ValueError(f"{_start(score)} has no finite metric; fill it in or remove the row.")
         if score.size is not None and not (math.isfinite(score.size) and score.size > 0):
             raise ValueError(
-                f"{_start(score)}: a size must be above 0; leave it empty for an arm "
+                f"{_start(score)}: a size must be above 0 and finite; leave it empty for an arm "
                 "that does not depend on it."
             )
         key = (score.arm, score.size, score.seed)
@@ -126,7 +130,8 @@ def choose_arms(
         if name is not None and name not in arms:
             raise ValueError(unknown_name("arm", name, arms))
     if len(arms) < 2:
-        raise ValueError(f"A comparison needs two arms, and there is only {arms}.")
+        there = f"is only {arms[0]!r}" if arms else "are no scores"
+        raise ValueError(f"A comparison needs two arms, and there {there}; add rows of another.")
     if baseline is None:
         usual = [name for name in arms if name in BASELINES and name != arm]
         if len(usual) != 1:
@@ -144,69 +149,12 @@ def choose_arms(
     return arm, baseline
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        rows = []
-        for row in reader:
-            if None in row or None in row.values():
-                raise ValueError(
-                    f"{path} line {reader.line_num} does not have {len(reader.fieldnames or ())} "
-                    "values as the header has; numbers must be written without thousands commas."
-                )
-            rows.append({str(k).strip(): v.strip() for k, v in row.items()})
-        return rows
-
-
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
-    return rows
-
-
 def _start(score: Score) -> str:
     text = str(score)
     return text[0].upper() + text[1:]
 
 
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
 def _name(value: Any, where: str) -> str:
     if value is None or not str(value).strip():
         raise ValueError(f"{where.capitalize()} names no arm; fill it in or remove the row.")
-    return str(value)
-
-
-def _size(value: Any, where: str) -> float | None:
-    if value is None or value == "":
-        return None
-    number = _number(value)
-    if number is None:
-        raise ValueError(f"{where.capitalize()}: the size must be a number, not {value!r}.")
-    return number
-
-
-def _seed(value: Any, where: str) -> int:
-    number = _number(value)
-    if number is None or not number.is_integer():
-        raise ValueError(f"{where.capitalize()}: the seed must be a whole number, not {value!r}.")
-    return int(number)
-
-
-def _value(value: Any, where: str, metric: str) -> float:
-    if value is None or value == "":
-        raise ValueError(f"{where.capitalize()} has no {metric}; fill it in or remove the row.")
-    number = _number(value)
-    if number is None:
-        raise ValueError(f"{where.capitalize()}: {metric} must be a number, not {value!r}.")
-    return number
+    return str(value).strip()

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysl.analysis.analyse import CONFIDENCE, Analysis, Comparison, Importance, Row, group_rows
+from raysl.analysis.claims import claims_sentence
+from raysl.analysis.decisions import describe_search, read_search
 from raysl.analysis.levels import half_width, pooled_noise
+from raysl.analysis.threshold_drawings import models_of
 from raysl.analysis.tuning import SearchedCell, is_finite
 from raysl.analysis.wording import arm_title, cell_text, count, listed
 from raysl.config import to_dict
@@ -27,7 +30,7 @@ def summarise(
     a curve's "arm" then carries the value, so that it names one curve.
     """
     rows = table.to_pylist()
-    comparisons = [_comparison(comparison) for comparison in analysis.comparisons]
+    comparisons = [_comparison(c, metric=analysis.metric) for c in analysis.comparisons]
     return {
         "version": VERSION,
         "name": study["name"],
@@ -48,14 +51,30 @@ def summarise(
         "collapsed": [_trial(row, analysis.axes) for row in rows if "collapsed" in row["flags"]],
         "cost": _cost(rows, analysis.order),
         "provenance": _provenance(rows),
-        "warnings": _warnings(rows, analysis, num_unfinished),
+        "warnings": _warnings(study, rows, analysis, num_unfinished),
         "study": dict(study),
-    }
+    } | describe_search(read_search(study, table, metric=analysis.metric))
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _comparison(comparison: Comparison, *, metric: str) -> dict[str, Any]:
     threshold = comparison.threshold
-    known = {"where": dict(comparison.where), "notes": list(comparison.notes)}
+    models = models_of(comparison, metric=metric)
+    known = {
+        "where": dict(comparison.where),
+        "notes": list(comparison.notes),
+        "rankings": [
+            dataclasses.asdict(ranking) | {"sentence": ranking.sentence()}
+            for ranking in comparison.rankings
+        ],
+        "claims": {
+            "sentence": claims_sentence(comparison.claims) if comparison.claims else "",
+            "claims": [dataclasses.asdict(claim) for claim in comparison.claims],
+        },
+        "models": None
+        if models is None
+        else dataclasses.asdict(models)
+        | {"sentence": models.sentence(), "warning": models.warning()},
+    }
     if threshold is None:
         return known | {"threshold": None, "reason": comparison.reason}
     values = dataclasses.asdict(threshold)
@@ -197,11 +216,19 @@ def _provenance(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _warnings(rows: Sequence[Row], analysis: Analysis, num_unfinished: int) -> list[str]:
+def _warnings(
+    study: Mapping[str, Any], rows: Sequence[Row], analysis: Analysis, num_unfinished: int
+) -> list[str]:
     """Sentences about what may make the numbers other than they seem."""
     found = []
     if num_unfinished:
         found.append(f"Not finished yet: {_trials(num_unfinished)}; run the study again for them.")
+    for cell in analysis.searches:
+        if cell.best is None:
+            text = f"No trial of the search of {cell_text(cell.cell)} has finished: its best recipe"
+            frozen = cell.size is not None and cell.size == study.get("reference_size")
+            also = ", meant for the other sizes too," if frozen else ""
+            found.append(f"{text}{also} is not confirmed.")
     confirmed = [row for row in rows if row["phase"] == "confirm"]
     finished = [row for row in confirmed if row["status"] == "ok"]
     lacking = [row["digest"] for row in finished if not is_finite(row.get(analysis.metric))]

@@ -13,6 +13,7 @@ from raysl.analysis.wording import (
     metric_title,
     number,
     points,
+    probability,
 )
 
 
@@ -46,7 +47,7 @@ def cells(content: Mapping[str, Any]) -> Html:
         rows = [row[:-1] for row in rows]
     return table(
         "Every cell of the confirmation: number of seeds, mean and 90 % interval of the mean from "
-        "the noise pooled over all cells. Size “any”: the arm does not depend on it.",
+        "the noise pooled over all cells. “Any”: one recipe for all values.",
         header,
         rows,
         numbers=range(1, 2 + len(axes) + len(names)),
@@ -63,34 +64,73 @@ def _interval(value: Mapping[str, Any] | None) -> Html:
     return Html(f"{text(mean)} {element('span', extent, class_='range')}")
 
 
-def search(content: Mapping[str, Any]) -> Html:
-    if not content["search"]:
-        return Html("")
-    rows = []
-    for cell in content["search"]:
-        best = cell["best"]
-        chosen = [f"{name} = {number(v)}" for name, v in best["params"].items()] if best else []
-        trials = [f"{cell['num_finished']} finished"]
-        trials += [
-            f"{cell[key]} {word}"
-            for key, word in (("num_stopped", "pruned"), ("num_failed", "failed"))
-            if cell[key]
-        ]
-        rows.append(
-            [
-                cell_text(cell["cell"]),
-                Html("<br>".join(text(line) for line in chosen)) if best else "none finished",
-                points(best["value"]) if best else "–",
-                ", ".join(trials),
-            ]
-        )
-    metric = metric_title(content["metric"].replace("test/", "val/", 1))
-    return table(
-        "The search in each cell on val, and its best trial, whose parameters were confirmed.",
-        ["cell", "best parameters", metric, "trials"],
-        rows,
-        numbers=(2,),
+def rankings(content: Mapping[str, Any]) -> Html:
+    return join(
+        _ranking(ranking, comparison["where"], unit=content["unit"])
+        for comparison in content["comparisons"]
+        for ranking in comparison["rankings"]
     )
+
+
+def _ranking(ranking: Mapping[str, Any], where: Mapping[str, Any], *, unit: str) -> Html:
+    group = {arm: i for i, arms in enumerate(ranking["groups"], start=1) for arm in arms}
+    rows = [
+        [
+            arm_title(s["arm"]),
+            group[s["arm"]],
+            s["num_seeds"],
+            points(s["mean"]),
+            _interval({"mean": s["behind"], "low": low, "high": high}) if i else text("–"),
+            probability(s["p_within_margin"]),
+            *(probability(p) for p in s["p_rank"]),
+        ]
+        for i, s in enumerate(ranking["standings"])
+        for low, high in [s["behind_interval"]]
+    ]
+    size, margin = ranking["size"], f"{ranking['margin']:g} points"
+    parts = ["" if size is None else f"{count(size)} {unit}", cell_text(where)]
+    place = ", ".join(part for part in parts if part)
+    caption = (
+        f"Ranking{' at ' + place if place else ''}. Group: arms that its first is not shown, with "
+        f"95 % for all pairs together, to be ahead of by more than {margin}. Behind: the highest "
+        "mean minus this one, with its 90 % interval. Then the probabilities to be at most "
+        f"{margin} short of the best, and of each rank."
+    )
+    header = ["arm", "group", "seeds", "mean", "behind", f"within {margin}"]
+    header += [f"rank {i}" for i in range(1, len(rows) + 1)]
+    sentence = element("p", ranking["sentence"])
+    return join([sentence, table(caption, header, rows, numbers=range(1, len(header)))])
+
+
+def claims(content: Mapping[str, Any]) -> Html:
+    blocks = []
+    for comparison in content["comparisons"]:
+        found = comparison["claims"]["claims"]
+        if found:
+            rows = [
+                [
+                    arm_title(claim["arm"]),
+                    "any" if claim["size"] is None else count(claim["size"]),
+                    points(claim["difference"]),
+                    points(claim["error"]),
+                    "–" if claim["df"] is None else number(claim["df"], digits=2),
+                    f"{claim['p']:.2g}",
+                    f"{claim['p_adjusted']:.2g}",
+                    "yes" if claim["holds"] else "no",
+                ]
+                for claim in found
+            ]
+            baseline = arm_title(found[0]["baseline"])
+            place = cell_text(comparison["where"])
+            caption = (
+                f"Which arms are shown to beat {baseline}{', at ' + place if place else ''}: the "
+                "difference, its standard error with its degrees of freedom, one-sided p, and p "
+                "adjusted by Holm for all rows of this table."
+            )
+            header = ["arm", "size", "difference", "error", "df", "p", "adjusted p", "shown"]
+            blocks.append(element("p", comparison["claims"]["sentence"]))
+            blocks.append(table(caption, header, rows, numbers=range(1, 7)))
+    return join(blocks)
 
 
 def failures(content: Mapping[str, Any]) -> Html:

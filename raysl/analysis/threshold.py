@@ -1,35 +1,28 @@
 """From how many images on an arm beats its baseline: one number with its interval.
 
-The difference of the arms' means is interpolated linearly in log n between the sizes that both
-have, and its best single switch point (`switch`) is the threshold. The interval is a parametric
-bootstrap: the noise, pooled over cells, is drawn (`spread`), then every mean difference, then how
-far the curve bends between the sizes. (Resampling the 3 seeds of each cell instead covers 78 %
-where 90 % is claimed.) Nothing is claimed outside the sizes that both arms have.
+The curves of both arms are drawn from their posterior (`curves`, `posterior`), and the best single
+switch point of each drawn difference (`switch`) is a draw of the threshold: it is the crossing
+where there is one and an end of the range where there is none. No threshold is claimed outside the
+sizes that both arms have.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from raysl.analysis.answer import Crossing, Difference, Kind, Masses, Threshold
-from raysl.analysis.pair import Pair, make_pair
+from raysl.analysis.answer import Crossing, Difference, Threshold
+from raysl.analysis.bands import along_the_range, at_sizes, crossings, fitted, places, residuals_of
+from raysl.analysis.checks import check_sizes, check_units, missing_cells, notes_on
+from raysl.analysis.curves import Prior, Range, Runs
+from raysl.analysis.explain import notes_on_fit, reading, why_no_noise, why_undecided
+from raysl.analysis.levels import Noise, group_cells, pooled_noise
+from raysl.analysis.posterior import Posterior, draw, fit
 from raysl.analysis.scores import Score, check_scores, choose_arms
-from raysl.analysis.spread import measure_spread
-from raysl.analysis.switch import Array, bend, reversal_probabilities, sign_changes, switch_points
-from raysl.analysis.wording import about, arm_title, count, listed, points, probability
+from raysl.analysis.switch import sign_changes, switch_points
+from raysl.analysis.verdict import judge
 from raysl.rng import numpy_generator
-
-SURE = 0.95  # the probability that a claim needs
-DOUBTFUL = 0.5  # no single threshold where D more likely than not changes sign twice
-# For "several": stricter, since the probability is the largest over all choices of sizes. Where the
-# arms do not differ at all, 0.95 called 3-7 % of studies so, 0.975 calls 1-3 %.
-REVERSED = 0.975
-# The share of its neighbours' parabola by which a drawn curve bends between two sizes, uniform. In
-# simulated power laws with an sd of 0.1-0.3 straight lines covered 74 % where 90 % was claimed,
-# these 91 %; at 3 seeds and an sd of 0.3-1 points 89 % and 92 %.
-BENDS = (-0.5, 1.5)
 
 
 def find_threshold(
@@ -37,186 +30,133 @@ def find_threshold(
     *,
     arm: str | None = None,
     baseline: str | None = None,
+    margin: float = 0.0,
     confidence: float = 0.90,
     seed: int = 0,
-    draws: int = 20_000,
+    draws: int = 4000,
     assume_sd: float | None = None,
+    prior: Prior | None = None,
+    asked: tuple[float, float] | None = None,
     unit: str = "images",
+    point: float = 1.0,
 ) -> Threshold:
     """The threshold of `arm` over `baseline`; ValueError where the scores cannot hold one.
 
-    assume_sd: the sd between seeds in points, used in place of the measured one.
+    margin: by how much, in units of the metric, the arm must be ahead. assume_sd: the sd between
+    seeds, used in place of the measured one. prior: of the curves and the noise, in points. asked:
+    the range of sizes that the question is about, by default that of the sizes both arms have.
+    point: what counts as a point of the metric; 1 for percent, 0.01 for metrics in 0 to 1.
     """
-    if not 0.5 <= confidence < 1:
-        raise ValueError(f"The confidence must be from 0.5 to below 1, not {confidence}.")
+    _check_arguments(margin=margin, confidence=confidence, point=point)
     scores = check_scores(scores)
     arm, baseline = choose_arms(scores, arm, baseline)
-    pair = make_pair(scores, arm, baseline)
-    spread = measure_spread(pair, assume_sd)
-    x, means = np.log(pair.sizes), pair.means  # [K] each
-    point = _inside(x, float(switch_points(x, means[None])[0]))
+    scores = [score for score in scores if score.arm in (arm, baseline)]
+    check_units(scores, point=point)
+    common = check_sizes(scores, arm, baseline)
+    cells = group_cells(scores)
+    counts = [len(cell) for cell in cells.values()]
+    noise = pooled_noise([[s.value for s in c] for c in cells.values()], assume_sd=assume_sd)
+    means = {key: float(np.mean([s.value for s in cell])) for key, cell in cells.items()}
+    flat = {s.arm: s.size is None for s in scores}
+    measured = {
+        size: means[arm, None if flat[arm] else size]
+        - means[baseline, None if flat[baseline] else size]
+        for size in common
+    }
     known: dict[str, Any] = {
         "arm": arm,
         "baseline": baseline,
         "unit": unit,
         "confidence": confidence,
-        "sizes": (pair.sizes[0], pair.sizes[-1]),
-        "num_seeds": pair.num_seeds,
-        "noise": pair.noise(assume_sd),
-        "point": point,
+        "sizes": (common[0], common[-1]),
+        "asked": asked or (common[0], common[-1]),
+        "num_seeds": (min(counts), max(counts)),
+        "margin": margin,
     }
-    if spread is None:
-        return Threshold(
-            kind="undetermined",
-            differences=_differences(pair.sizes, means),
-            crossings=_crossings(x, means, None),
-            reason=_why_no_noise(pair) + _seen(pair, means, point),
-            notes=pair.notes,
-            **known,
-        )
-    rng = numpy_generator(seed, "threshold")
-    drawn = means + spread.draw(draws, rng)  # [J, K]
-    switches = switch_points(*bend(x, drawn, rng.uniform(*BENDS, size=draws)))  # [J]
-    masses = _masses(x, switches, drawn)
-    kind = _kind(masses, point)
-    differences = _differences(pair.sizes, means, drawn, spread.errors, confidence)
-    notes = [spread.note, *pair.notes]
-    if kind in ("always", "never"):
-        notes.append(_closest(differences, confidence))
-    if len(x) == 2:
-        notes.append(
-            "With two sizes the difference is taken to be straight in log n between them; the "
-            "interval covers the noise between seeds, not a bend."
-        )
-    low, high = np.quantile(switches, [(1 - confidence) / 2, (1 + confidence) / 2])
+    notes = (*missing_cells(scores, arm, baseline), *notes_on(scores))
+    if noise.sd is None:
+        return _bare(measured, noise, why_no_noise(max(counts)), known | {"notes": notes})
+    if assume_sd is not None:
+        prior = Prior(sd=assume_sd / point, sd_spread=0.0)
+    low, high = known["asked"]
+    span = Range(low=math.log(low), high=math.log(high))
+    runs = _runs(scores, arm, point)
+    posterior = fit(runs, (flat[baseline], flat[arm]), span, prior or Prior())
+    drawn = draw(posterior, draws, numpy_generator(seed, "threshold"))
+    lead = (drawn.errors(0) - drawn.errors(1)) * point  # [J, K] along the range
+    verdict = judge(span.knots, lead - margin, sd=posterior.sd * point, confidence=confidence)
+    kind = verdict.kind
+    if kind == "found" and not common[0] <= verdict.low <= verdict.high <= common[-1]:
+        kind = "undetermined"  # the interval lies where nothing was measured
     return Threshold(
+        **known,
         kind=kind,
-        differences=differences,
-        design=spread.design,
-        crossings=_crossings(x, means, drawn),
-        low=_size(x, pair.sizes, float(low)),
-        high=_size(x, pair.sizes, float(high)),
-        masses=masses,
-        reason=_why_undecided(masses, pair) + _seen(pair, means, point)
+        noise=noise if noise.source == "assumed" else _noise(posterior, noise, point),
+        correlation=posterior.correlation,
+        point=verdict.point if low < verdict.point < high else None,
+        low=min(max(verdict.low, low), high),
+        high=min(max(verdict.high, low), high),
+        masses=verdict.masses,
+        differences=at_sizes(drawn, measured, point=point, confidence=confidence),
+        band=along_the_range(span, lead, confidence=confidence),
+        crossings=crossings(span.knots, lead - margin, confidence=confidence),
+        curves=tuple(
+            fitted(drawn, number, name, is_flat=flat[name], point=point)
+            for number, name in enumerate((baseline, arm))
+        ),
+        places=places(span, lead - margin),
+        residuals=residuals_of(posterior, (baseline, arm)),
+        reason=why_undecided(verdict, known["asked"], known["sizes"])
         if kind == "undetermined"
         else "",
-        notes=tuple(notes),
+        notes=(*notes_on_fit(posterior, drawn, verdict, noise=noise, known=known), *notes),
+    )
+
+
+def _check_arguments(*, margin: float, confidence: float, point: float) -> None:
+    if not 0.5 <= confidence < 1:
+        raise ValueError(f"The confidence must be from 0.5 to below 1, not {confidence}.")
+    if not (math.isfinite(point) and point > 0):
+        raise ValueError(f"The size of a point must be a number above 0, not {point}.")
+    if not (math.isfinite(margin) and margin >= 0):
+        raise ValueError(f"The margin must be a number from 0 up, not {margin}.")
+
+
+def _runs(scores: Sequence[Score], arm: str, point: float) -> Runs:
+    """The trials in the model's coordinates, the baseline as arm 0; error up to a constant."""
+    return Runs(
+        arm=np.array([int(s.arm == arm) for s in scores]),
+        x=np.array([math.nan if s.size is None else math.log(s.size) for s in scores]),
+        seed=np.array([s.seed for s in scores]),
+        error=np.array([-s.value / point for s in scores]),
+    )
+
+
+def _noise(posterior: Posterior, measured: Noise, point: float) -> Noise:
+    """The sd of one trial as the fit sees it, what a seed's trials share included."""
+    shared = posterior.shared_sd
+    return Noise(
+        sd=math.hypot(posterior.sd, shared) * point, df=measured.df, source=measured.source
+    )
+
+
+def _bare(
+    measured: Mapping[float, float], noise: Noise, why: str, known: dict[str, Any]
+) -> Threshold:
+    """What the means show where the noise is unknown: the point of straight lines between them."""
+    x = np.log(np.array(list(measured)))
+    means = np.array(list(measured.values())) - known["margin"]
+    place = float(switch_points(x, means[None])[0])
+    point = math.exp(place) if x[0] < place < x[-1] else None
+    return Threshold(
         **known,
+        kind="undetermined",
+        noise=noise,
+        point=point,
+        differences=tuple(Difference(size=n, mean=mean) for n, mean in measured.items()),
+        crossings=tuple(
+            Crossing(size=math.exp(at), upward=upward)
+            for at, _, _, upward in sign_changes(x, means)
+        ),
+        reason=why + reading(known["arm"], known["baseline"], means, point),
     )
-
-
-def _masses(x: Array, switches: Array, drawn: Array) -> Masses:
-    several, falls = reversal_probabilities(drawn)
-    below, above = float(np.mean(switches <= x[0])), float(np.mean(switches >= x[-1]))
-    return Masses(below=below, inside=1 - below - above, above=above, several=several, falls=falls)
-
-
-def _kind(masses: Masses, point: float | None) -> Kind:
-    if masses.several >= REVERSED or masses.falls >= REVERSED:
-        return "several"
-    if masses.below >= SURE:
-        return "always"
-    if masses.above >= SURE:
-        return "never"
-    if masses.inside >= SURE and masses.several < DOUBTFUL and point is not None:
-        return "found"
-    return "undetermined"
-
-
-def _why_no_noise(pair: Pair) -> str:
-    if pair.num_seeds[1] == 1:
-        return (
-            "each cell has one seed, so the noise between seeds is unknown (run two seeds or "
-            "more, or assume an sd)"
-        )
-    return (
-        "the repetitions of every cell agree exactly, so the noise between seeds is unknown "
-        "(check that the seeds differ, or assume an sd)"
-    )
-
-
-def _why_undecided(masses: Masses, pair: Pair) -> str:
-    if masses.inside >= SURE:
-        return (
-            "the difference may change sign more than once "
-            f"(probability {probability(masses.several)})"
-        )
-    low, high = count(pair.sizes[0]), count(pair.sizes[-1])
-    places = {
-        f"below {low}": masses.below,
-        f"between {low} and {high}": masses.inside,
-        f"above {high}": masses.above,
-    }
-    likely = [
-        f"{place} (probability {probability(mass)})"
-        for place, mass in places.items()
-        if mass >= 0.005
-    ]
-    return f"the crossing may lie {listed(likely, 'or')}"
-
-
-def _seen(pair: Pair, means: Array, point: float | None) -> str:
-    """What the bare means show, where the answer is undetermined."""
-    if point is not None:
-        return f"; the means cross at about {about(point)}"
-    leader = pair.arm if means.sum() > 0 else pair.baseline
-    everywhere = np.all(means > 0) or np.all(means < 0)
-    return f"; in the means {arm_title(leader.name)} is ahead" if everywhere else ""
-
-
-def _closest(differences: tuple[Difference, ...], confidence: float) -> str:
-    closest = min(differences, key=lambda difference: abs(difference.mean))
-    assert closest.low is not None
-    assert closest.high is not None
-    return (
-        f"The smallest difference is {points(closest.mean)} points at {count(closest.size)} "
-        f"({100 * confidence:g} % interval {points(closest.low)} to {points(closest.high)})."
-    )
-
-
-def _differences(
-    sizes: tuple[float, ...],
-    means: Array,
-    drawn: Array | None = None,
-    errors: Array | None = None,
-    confidence: float = 0.90,
-) -> tuple[Difference, ...]:
-    if drawn is None or errors is None:
-        return tuple(Difference(size=n, mean=float(m)) for n, m in zip(sizes, means, strict=True))
-    lows, highs = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    farthest = np.abs((drawn - means) / errors).max(axis=1)  # [J]
-    reach = np.quantile(farthest, confidence) * errors  # [K]
-    return tuple(
-        Difference(
-            size=size,
-            mean=float(means[i]),
-            low=float(lows[i]),
-            high=float(highs[i]),
-            band_low=float(means[i] - reach[i]),
-            band_high=float(means[i] + reach[i]),
-        )
-        for i, size in enumerate(sizes)
-    )
-
-
-def _crossings(x: Array, means: Array, drawn: Array | None) -> tuple[Crossing, ...]:
-    found = []
-    for place, before, after, upward in sign_changes(x, means):
-        chance = None
-        if drawn is not None:
-            left, right = drawn[:, before], drawn[:, after]
-            changed = (left < 0) & (right > 0) if upward else (left > 0) & (right < 0)
-            chance = float(np.mean(changed))
-        found.append(Crossing(size=math.exp(place), upward=upward, probability=chance))
-    return tuple(found)
-
-
-def _inside(x: Array, place: float) -> float | None:
-    return math.exp(place) if x[0] < place < x[-1] else None
-
-
-def _size(x: Array, sizes: tuple[float, ...], place: float) -> float:
-    """exp(place), but exactly the end of the range where it lies there."""
-    if place <= x[0]:
-        return sizes[0]
-    return sizes[-1] if place >= x[-1] else math.exp(place)

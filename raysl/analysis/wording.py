@@ -110,6 +110,12 @@ def cell_text(cell: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def placed(where: Mapping[str, Any], sentence: str) -> str:
+    """A sentence with the values of further axes before it: "Fixed epochs: ..."."""
+    place = cell_text(where)
+    return f"{place[0].upper()}{place[1:]}: {sentence}" if place else sentence
+
+
 def number(value: object, *, digits: int = 4) -> str:
     """Any value of a recipe or of provenance: numbers short, with plain text as it is."""
     if isinstance(value, bool) or not isinstance(value, int | float):

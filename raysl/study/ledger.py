@@ -20,6 +20,7 @@ from raysl.study.spec import Planner, Proposal, Study
 
 STUDY_FILE = "study.json"
 PROPOSAL_FILE = "proposal.json"
+STOP_FILE = "stop.json"  # why the study ended before its plan, or null
 RETRIES = 2
 
 
@@ -139,6 +140,7 @@ def describe_proposal(proposal: Proposal) -> dict[str, Any]:
         "number": proposal.number,
         "params": to_dict(proposal.params),
         "attempt": proposal.attempt,
+        "why": to_dict(proposal.why),
         "recipe": proposal.recipe.to_dict(),
     }
 
@@ -156,6 +158,7 @@ def read_proposals(directory: Path) -> list[tuple[int, Proposal]]:
             number=content["number"],
             params=content["params"],
             attempt=content["attempt"],
+            why=content.get("why", {}),  # absent in trials of earlier versions
         )
         stored.append((content["order"], proposal))
     return sorted(stored, key=lambda pair: pair[0])

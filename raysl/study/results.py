@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from raysl.config import to_dict
 from raysl.result import RESULT_FILE, TrialResult, read_result, write_atomically
-from raysl.study.ledger import PROPOSAL_FILE, STUDY_FILE
+from raysl.study.ledger import PROPOSAL_FILE, STOP_FILE, STUDY_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TRIALS_FOLDER = "trials"
 TABLE_FILE = "results.parquet"
+STOP_KEY = b"stop_reason"  # of the table's metadata
 
 # Arrow's name of each type that an axis may have.
 _SCALARS = {bool: "bool_", int: "int64", float: "float64", str: "string"}
@@ -24,9 +25,10 @@ def load_results(study_directory: Path) -> "pa.Table":
     """One row a finished trial, sorted by phase, arm, further axes, seed and number.
 
     Columns: digest, phase, arm; each axis of the cell (pool_size null: the arm does not depend on
-    it); label_size, seed, number, status, flags, attempts, error, final; params, recipe, protocols
-    and provenance as JSON; each metric ("test/knn_top1"), null where it was not measured; each cost
-    ("cost/seconds"). A trial without result.json is not finished, and not in the table.
+    it); label_size, seed, number, order (of the proposals), status, flags, attempts, error, final;
+    params, why (a search's reasons), recipe, protocols and provenance as JSON; each metric
+    ("test/knn_top1"), null where it was not measured; each cost ("cost/seconds"). A trial without
+    result.json is not finished, and not in the table. The table's metadata say why a search ended.
     """
     import pyarrow as pa
 
@@ -52,12 +54,14 @@ def load_results(study_directory: Path) -> "pa.Table":
         add("label_size", whole, [r.recipe.get("label_size") for r in results])
     add("seed", whole, [p["seed"] for p in proposals])
     add("number", whole, [p["number"] for p in proposals])
+    add("order", whole, [p["order"] for p in proposals])
     add("status", text, [r.status for r in results])
     add("flags", pa.list_(text), [list(r.flags) for r in results])
     add("attempts", whole, [r.attempts for r in results])
     add("error", text, [r.error for r in results])
     add("final", pa.bool_(), [r.final for r in results])
     add("params", text, [_json(p["params"]) for p in proposals])
+    add("why", text, [_json(p.get("why", {})) for p in proposals])
     add("recipe", text, [_json(r.recipe) for r in results])
     add("protocols", text, [_json(r.protocols) for r in results])
     add("provenance", text, [_json(r.provenance) for r in results])
@@ -65,7 +69,19 @@ def load_results(study_directory: Path) -> "pa.Table":
         add(metric, pa.float64(), [r.metrics.get(metric) for r in results])
     for cost in sorted({name for r in results for name in r.cost}):
         add(f"cost/{cost}", pa.float64(), [r.cost.get(cost) for r in results])
-    return pa.table(columns)
+    return pa.table(columns, metadata={STOP_KEY: _stop_reason(study_directory)})
+
+
+def stop_reason(table: "pa.Table") -> str:
+    """Why the search behind these results ended, in a sentence; empty where it did not."""
+    return ((table.schema.metadata or {}).get(STOP_KEY) or b"").decode()
+
+
+def _stop_reason(study_directory: Path) -> str:
+    path = study_directory / STOP_FILE
+    if not path.exists():
+        return ""
+    return json.loads(path.read_text())["reason"] or ""
 
 
 def write_results(study_directory: Path) -> Path:

@@ -78,8 +78,11 @@ class Search:
     def finished(self) -> bool:
         return not any(self._wants_more(c) or c.trials for c in self.cells.values())
 
-    def best(self) -> Iterator[tuple[Cell, Mapping[str, Any]]]:
-        """(cell, parameters of its best trial on val) for every cell whose search is over."""
+    def outcomes(self) -> Iterator[tuple[Cell, Mapping[str, Any] | None]]:
+        """(cell, parameters of its best trial on val) for every cell whose search is over.
+
+        None in place of the parameters: no trial of the search has finished.
+        """
         for search in self.cells.values():
             if self._wants_more(search) or search.trials:
                 continue
@@ -89,6 +92,8 @@ class Search:
             elif done:
                 best = max(done, key=lambda t: (t.value, -t.number))
                 yield search.cell, self._overrides(search, best.params)
+            else:
+                yield search.cell, None
 
     def planned(self) -> Iterator[tuple[Cell, int]]:
         """(cell, trials of its search) for every cell."""

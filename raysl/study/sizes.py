@@ -1,4 +1,8 @@
-"""The study of a size threshold: one method against its baselines over pool sizes."""
+"""Studies over sizes: one method against its baselines over the pool, the labels or both.
+
+A from-scratch classifier and a frozen random encoder see the labels only, a pretrained encoder
+sees both: `Study.cells` makes one cell of those that a pool size does not change.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -22,11 +26,13 @@ SCRATCH_STOPPING = EarlyStopping(every=20, patience=10)
 
 
 def resolve_arm(base: Recipe, cell: Cell) -> Recipe:
-    """The base for its own method, the baseline's own recipe otherwise.
+    """The base at the cell's sizes for its own method, the baseline's own recipe otherwise.
 
     What the arms share is the data, the encoder, the labels, the evaluation, the precision and
     the pixels' normalisation.
     """
+    if "label_size" in cell:
+        base = dataclasses.replace(base, label_size=cell["label_size"])
     if cell["arm"] == base.method_name:
         return dataclasses.replace(base, pool_size=cell["pool_size"])
     return baseline_recipe(base, cell["arm"], cell["pool_size"])
@@ -74,6 +80,7 @@ def size_study(
     arms: Sequence[str],
     baseline: str | None,
     sizes: Sequence[int],
+    labels: Sequence[int] = (),
     seeds: int,
     follow_labels: bool = False,
     arm_overrides: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
@@ -85,22 +92,28 @@ def size_study(
     cpus_per_worker: int = 1,
     gpus_per_worker: float | None = None,
 ) -> Study:
-    """A study over pool sizes, checked against the data before anything is spent.
+    """A study over sizes, checked against the data before anything is spent.
 
+    sizes: of the pool. labels: label sizes, crossed with them; none: the base's in every cell.
+    The size axis, along which the threshold is sought, is the pool, or the labels where they
+    alone have several sizes.
     follow_labels: all images of the pool are labelled, label_size = pool_size in every cell.
     arm_overrides: of the other arms' recipes, {arm: {dotted field: value}}.
     gpus_per_worker: None is 1 where this machine has a GPU, else 0.
     """
+    if follow_labels and labels:
+        raise ValueError("follow_labels labels the whole pool, so labels cannot name sizes too.")
     check_sizes(splits, sizes)
+    check_labels(splits, sizes if follow_labels else labels or [base.label_size])
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, not {seeds}.")
     for arm in arms:
         method_class(arm)
-    for label_size in sizes if follow_labels else [base.label_size]:
-        require_labels(splits, label_size)
     if gpus_per_worker is None:
         gpus_per_worker = 1.0 if torch.cuda.is_available() else 0.0
     axes: dict[str, tuple[Any, ...]] = {"arm": tuple(arms), "pool_size": tuple(sorted(sizes))}
+    if labels:
+        axes["label_size"] = tuple(sorted(labels))
     study = Study(
         name=name,
         question=question,
@@ -111,6 +124,7 @@ def size_study(
         arm=base.method_name,
         baseline=baseline,
         confirm_seeds=tuple(range(seeds)),
+        size_axis="label_size" if len(labels) > 1 and len(sizes) == 1 else "pool_size",
         space=space,
         trials=trials,
         sampler=sampler,
@@ -146,3 +160,11 @@ def check_sizes(splits: Splits, sizes: Sequence[int]) -> None:
             f"sizes goes up to {max(sizes)}, but the pool of {splits.source} has "
             f"{len(splits.pool)} images; use sizes up to {len(splits.pool)}."
         )
+
+
+def check_labels(splits: Splits, labels: Sequence[int]) -> None:
+    """A sentence if the label sizes cannot be drawn from the labelled images."""
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"labels names a size twice: {', '.join(map(str, labels))}.")
+    for label_size in labels:
+        require_labels(splits, label_size)

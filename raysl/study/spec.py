@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from raysl.config import to_dict
 from raysl.recipe import Recipe
 from raysl.result import TrialResult
+from raysl.study.design import Design
 
 Cell = Mapping[str, Any]  # {"arm": "simclr", "pool_size": 500}
 Phase = Literal["search", "confirm"]
@@ -33,6 +34,7 @@ class Proposal:
     params: what the search chose, by dotted recipe field; empty without a search.
     number: counts the proposals of one cell and phase from 0.
     attempt: 1, or more where earlier attempts failed.
+    why: what a planner that decides by results knew and expected, as plain values.
     """
 
     recipe: Recipe
@@ -42,6 +44,7 @@ class Proposal:
     number: int
     params: Mapping[str, Any] = field(default_factory=dict)
     attempt: int = 1
+    why: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def final(self) -> bool:
@@ -75,6 +78,11 @@ class Planner(Protocol):
     @property
     def finished(self) -> bool: ...
 
+    @property
+    def stop_reason(self) -> str | None:
+        """Why it ended before all that it planned, in a sentence; None where it did not."""
+        ...
+
 
 class Space(Protocol):
     """A search space: suggests with an optuna Trial and returns {dotted recipe field: value}.
@@ -100,6 +108,11 @@ class Study:
     space, trials: the search in each cell (skipped without a space); search_seed is its seed.
     scheduler: "asha" prunes trials of the search early (through Ray Tune).
     arm_overrides: {arm: {dotted recipe field: value}}, applied after `resolve`.
+    reference_size: the best recipe found there is confirmed at every other size too (`policy`).
+    meanings: {axis: {value: what that value of a further axis asks, in a sentence}}.
+    planner, design: "threshold" searches the thresholds of `methods` by `design`; "grid" runs
+        every cell with every seed.
+    methods: the arms that are compared with the baseline; none: `arm` alone.
     """
 
     name: str
@@ -120,6 +133,11 @@ class Study:
     scheduler: Literal["asha"] | None = None
     arm_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     resources: Resources = Resources()
+    reference_size: int | None = None
+    meanings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    planner: Literal["grid", "threshold"] = "grid"
+    design: Design | None = None
+    methods: tuple[str, ...] = ()
 
     def with_overrides(self, changes: Mapping[str, Any]) -> "Study":
         """A copy with recipe fields changed: {"method.temperature": 0.1, "scratch.optim.lr": ...}.
@@ -184,6 +202,11 @@ class Study:
             "sampler": self.sampler if self.space else None,
             "scheduler": self.scheduler,
             "arm_overrides": to_dict(self.arm_overrides),
+            "reference_size": self.reference_size,
+            "meanings": to_dict(self.meanings),
+            "planner": self.planner,
+            "design": to_dict(self.design),
+            "methods": list(self.methods),
         }
 
     def recipe(self, cell: Cell, params: Mapping[str, Any], seed: int) -> Recipe:

@@ -1,0 +1,142 @@
+"""One arm beside the baseline at one combination of further axes: threshold, ranking, claims."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raysl.analysis.answer import Threshold
+from raysl.analysis.claims import Claim, beats_baseline
+from raysl.analysis.curves import Prior
+from raysl.analysis.levels import Curve, Noise, make_curves
+from raysl.analysis.ranking import Ranking, rank_arms, ranking_sizes
+from raysl.analysis.scores import Score
+from raysl.analysis.threshold import find_threshold
+from raysl.analysis.wording import arm_title, count, listed, metric_title, points
+
+CONFIDENCE = 0.90
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The arms at one combination of further axes; `where` is empty without such axes.
+
+    threshold: None for the `reason`, a sentence. notes: sentences beside either. rankings, claims:
+    of three or more arms.
+    """
+
+    where: Mapping[str, Any]
+    curves: tuple[Curve, ...]
+    threshold: Threshold | None
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+
+def compare(
+    study: Mapping[str, Any],
+    arm: str,
+    where: Mapping[str, Any],
+    *,
+    scores: Sequence[Score],
+    healthy: Sequence[Score],
+    ranked: Sequence[Score],
+    noise: Noise,
+    metric: str,
+    unit: str,
+) -> Comparison:
+    """One arm beside the baseline; healthy: without collapsed trials; ranked: to be ranked."""
+    baseline = study["baseline"]
+    threshold, reason = _threshold(study, arm, scores, metric=metric, unit=unit)
+    notes = meanings(study, where)
+    left_out = {s.where for s in scores if s.arm in (arm, baseline)} - {s.where for s in healthy}
+    if threshold is not None and left_out:
+        other, why = _threshold(study, arm, healthy, metric=metric, unit=unit)
+        text = other.sentence() if other else why
+        notes.append(f"Without the collapsed trials ({len(left_out)}): {text}")
+    rankings, claims, unranked = _rank(baseline, ranked, threshold, unit=unit)
+    return Comparison(
+        where=where,
+        curves=make_curves(scores, confidence=CONFIDENCE, noise=noise) if scores else (),
+        threshold=threshold,
+        reason=reason if baseline else _best(scores, noise, metric=metric, unit=unit),
+        notes=(*notes, *unranked),
+        rankings=rankings,
+        claims=claims,
+    )
+
+
+def meanings(study: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
+    """What a combination asks, a sentence for each axis of which the study says it."""
+    known = study.get("meanings", {})
+    return [known[a][str(v)] for a, v in where.items() if str(v) in known.get(a, {})]
+
+
+def _threshold(
+    study: Mapping[str, Any], arm: str, scores: Sequence[Score], *, metric: str, unit: str
+) -> tuple[Threshold | None, str]:
+    """The threshold, or why there is none; neither where the study asks for none."""
+    baseline = study["baseline"]
+    if baseline is None:
+        return None, ""
+    present = {score.arm for score in scores}
+    absent = [arm_title(name) for name in (arm, baseline) if name not in present]
+    if absent:
+        return None, f"No threshold: no trial of {listed(absent)} has finished with {metric}."
+    design = study.get("design") or {}
+    options: dict[str, Any] = {"point": size_of_a_point(metric, scores)}
+    if design:
+        options |= {"margin": design["margin"], "prior": _prior(design)}
+    if study.get("planner") == "threshold":
+        sizes = study["axes"][study["size_axis"]]
+        options["asked"] = (float(min(sizes)), float(max(sizes)))
+    try:
+        return find_threshold(
+            scores, arm=arm, baseline=baseline, confidence=CONFIDENCE, unit=unit, **options
+        ), ""
+    except ValueError as error:  # too few sizes in common
+        return None, f"No threshold: {error}"
+
+
+def _prior(design: Mapping[str, Any]) -> Prior:
+    return Prior(sd=design["sd"], sd_spread=design["sd_spread"])
+
+
+def size_of_a_point(metric: str, scores: Sequence[Score]) -> float:
+    """1 for accuracies, which are percent; of any other metric a twentieth of its spread.
+
+    The priors of the curves are in points; accuracies that differ by 20 are what they are made for.
+    """
+    values = [score.value for score in scores]
+    spread = max(values) - min(values)
+    return 1.0 if "_top" in metric or spread == 0 else spread / 20
+
+
+def _rank(
+    baseline: str | None, scores: Sequence[Score], threshold: Threshold | None, *, unit: str
+) -> tuple[tuple[Ranking, ...], tuple[Claim, ...], tuple[str, ...]]:
+    """Of three or more arms the rankings, the claims, and a sentence where there are none."""
+    arms = {score.arm for score in scores}
+    if len(arms) < 3:
+        return (), (), ()
+    sizes = ranking_sizes(scores, near=threshold.point if threshold else None)
+    try:
+        rankings = tuple(rank_arms(scores, size=size, unit=unit) for size in sizes)
+        claims = beats_baseline(scores, baseline=baseline) if baseline in arms else ()
+    except ValueError as error:  # no repeated cell
+        return (), (), (f"No ranking: {error}",)
+    return rankings, claims, ()
+
+
+def _best(scores: Sequence[Score], noise: Noise, *, metric: str, unit: str) -> str:
+    """The answer of a study that compares nothing: its best cell."""
+    if not scores:
+        return ""
+    curves = make_curves(scores, confidence=CONFIDENCE, noise=noise)
+    levels = [(curve.arm, level) for curve in curves for level in curve.levels]
+    arm, level = max(levels, key=lambda pair: pair[1].mean)
+    place = "" if level.size is None else f" at {count(level.size)} {unit}"
+    text = f"{arm_title(arm)} does best{place}: {points(level.mean)}"
+    if level.low is not None and level.high is not None:
+        text += f" ({100 * CONFIDENCE:g} % interval {points(level.low)} to {points(level.high)})"
+    return f"{text} in {metric_title(metric)}. No baseline was named, so there is no threshold."

@@ -1,0 +1,259 @@
+"""All arms of a study together: noise that they share, draws of their curves, outliers.
+
+Exponent, departure and noise are averaged arm by arm (`curves`) after what the trials of a seed
+share is taken out; the coefficients are then drawn jointly with it (`shared`), so that what cancels
+in a difference does cancel, and what does not is not forgotten.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from raysl.analysis.curves import (
+    LOG_WEIGHT_OF_SHIFTS,
+    NOISE_FACTORS,
+    SHIFTS,
+    STEP,
+    ArmFit,
+    Array,
+    Indices,
+    Prior,
+    Range,
+    Runs,
+    fit_arm,
+)
+from raysl.analysis.shared import SHARES, Arms, draw_jointly, has_shared_seeds, measure_shares
+
+# A curve that more likely than not gets worse with more images is not forced to get better.
+FALLING = 0.5
+REDRAWS = 30
+# Outliers: Student-t weights come on with a residual above the first and stay above the second.
+TRIGGER, STAY = 3.0, 2.5
+REWEIGHTINGS = 3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Posterior:
+    """Of the curves of A arms, given their trials.
+
+    sd_weights: of the shared noise on its grid [G]. share_weights: of `SHARES` [H]. offsets: what
+    was taken for shared by the trials of each seed when the arms were fitted one by one [N].
+    """
+
+    runs: Runs
+    span: Range
+    prior: Prior
+    arms: tuple[ArmFit, ...]
+    weight: Array
+    sds: Array
+    sd_weights: Array
+    share_weights: Array
+    offsets: Array
+
+    @property
+    def joint(self) -> Arms:
+        return Arms(runs=self.runs, span=self.span, weight=self.weight, fits=self.arms)
+
+    @functools.cached_property
+    def sd(self) -> float:
+        """Posterior mean of the noise of one trial, in points."""
+        return float(self.sd_weights @ self.sds)
+
+    @functools.cached_property
+    def shared_sd(self) -> float:
+        """Posterior mean of the sd of what trials of one seed share, in points."""
+        return self.sd * float(self.share_weights @ SHARES)
+
+    @functools.cached_property
+    def correlation(self) -> float:
+        """Of the noise of two trials with one seed."""
+        return float(self.share_weights @ (SHARES**2 / (1 + SHARES**2)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Draws:
+    """Samples of everything unknown, arm by arm.
+
+    sds: of the noise of a trial [A, J]. rejected: the share of each arm's draws that had S < 0 and
+    were drawn again [A]; above `FALLING` they were kept. seeds: seed -> its shared part [J].
+    shared_sd: of the shared part of a seed that has not been seen [J].
+    """
+
+    span: Range
+    sds: Array
+    exponents: Sequence[Indices]
+    coefficients: Sequence[Array]
+    rejected: Array
+    seeds: dict[int, Array]
+    shared_sd: Array
+
+    def errors(self, arm: int, x: Array | None = None) -> Array:
+        """Error of an arm at log sizes x [K], by default at the knots, in each draw [J, K]."""
+        theta = self.coefficients[arm]
+        num_knots = self.span.num_knots if x is None else len(x)
+        if theta.shape[1] == 1:
+            return np.broadcast_to(theta, (len(theta), num_knots))
+        basis = self.span.knot_basis if x is None else self.span.basis(x)
+        power = theta[:, :1] + theta[:, 1:2] * basis[self.exponents[arm], :, 1]
+        curve: Array = power + theta[:, 2:] @ basis[0, :, 2:].T
+        return curve
+
+
+def fit(
+    runs: Runs, flat: Sequence[bool], span: Range, prior: Prior, *, robust: bool = True
+) -> Posterior:
+    """The posterior of the curves of the arms, of which some are flat.
+
+    robust: outlying trials get less weight, where there are any.
+    """
+    fit_all = functools.partial(_fit, runs, tuple(flat), span, prior)
+    weight, offsets = np.ones(len(runs)), np.zeros(len(runs))
+    posterior = fit_all(weight, offsets, np.where(SHARES == 0, 1.0, 0.0))
+    if has_shared_seeds(runs):
+        for _ in range(2):  # the second time with the curves that are left without the shared part
+            shares, offsets = measure_shares(
+                posterior.joint, sds=posterior.sds, likely_sd=posterior.sd, prior=prior
+            )
+            if shares[0] > 0.9:
+                break
+            posterior = fit_all(weight, offsets, shares)
+    limit = TRIGGER
+    for _ in range(REWEIGHTINGS if robust and prior.sd_spread > 0 else 0):
+        z = residuals(posterior)
+        if np.abs(z).max(initial=0.0) <= limit:
+            break
+        limit = STAY
+        weight = np.minimum(1.0, 5 / (4 + z**2))
+        posterior = fit_all(weight, posterior.offsets, posterior.share_weights)
+    return posterior
+
+
+def _fit(
+    runs: Runs,
+    flat: tuple[bool, ...],
+    span: Range,
+    prior: Prior,
+    weight: Array,
+    offsets: Array,
+    shares: Array,
+) -> Posterior:
+    error = runs.error - offsets
+    fixed = prior.sd_spread == 0
+    sds = prior.sd * np.array([1.0] if fixed else NOISE_FACTORS)  # [G]
+    wide = list(sds)
+    if not fixed:
+        wide = [*sds[:2] * STEP**-2, *wide, *sds[-2:] * STEP**2]  # [G + 4]
+    level = float(np.mean(error)) if len(error) else 0.0
+    arms = []
+    log_sds = -(((np.log(sds) - np.log(prior.sd)) / (prior.sd_spread or 1.0)) ** 2) / 2
+    for number, is_flat in enumerate(flat):
+        own = runs.arm == number
+        found = fit_arm(
+            None if is_flat else runs.x[own],
+            error[own],
+            weight[own],
+            sds=np.array(wide),
+            span=span,
+            prior=prior,
+            level=level,
+        )
+        arms.append(found)
+        log_sds = log_sds + (_by_sd(found)[0] if fixed else logsumexp(_by_shift(found), axis=0))
+    return Posterior(
+        runs=runs,
+        span=span,
+        prior=prior,
+        arms=tuple(arms),
+        weight=weight,
+        sds=sds,
+        sd_weights=np.exp(log_sds - logsumexp(log_sds)),
+        share_weights=shares,
+        offsets=offsets,
+    )
+
+
+def _by_sd(arm: ArmFit) -> Array:
+    """Log evidence of the arm for each noise, exponents and departures averaged [1, G + 4]."""
+    found: Array = logsumexp(arm.log_evidence, axis=(0, 1))[None]
+    return found
+
+
+def _by_shift(arm: ArmFit) -> Array:
+    """Log evidence of the arm for each of its shifts and each shared noise [5, G]."""
+    evidence = _by_sd(arm)[0]
+    num_sds = len(evidence) - len(SHIFTS) + 1
+    shifted = np.stack([evidence[i : i + num_sds] for i in range(len(SHIFTS))])
+    return shifted + LOG_WEIGHT_OF_SHIFTS[:, None]
+
+
+def draw(posterior: Posterior, num_draws: int, rng: np.random.Generator) -> Draws:
+    """Independent samples of the curves of all arms."""
+    base = rng.choice(len(posterior.sds), size=num_draws, p=posterior.sd_weights)
+    num_arms = len(posterior.arms)
+    sds = np.empty((num_arms, num_draws))
+    exponents: list[Indices] = []
+    departures: list[Indices] = []
+    coefficients: list[Array] = []
+    rejected = np.zeros(num_arms)
+    for number, arm in enumerate(posterior.arms):
+        place = base
+        if posterior.prior.sd_spread > 0:
+            log_weights = _by_shift(arm)[:, base]  # [5, J]
+            cumulative = np.cumsum(np.exp(log_weights - log_weights.max(axis=0)), axis=0)
+            level = rng.uniform(size=num_draws) * cumulative[-1]
+            place = base + (cumulative < level).sum(axis=0)
+        sds[number] = arm.sds[place]
+        b, t, theta = arm.draw(place, rng)
+        if not arm.is_flat:
+            rejected[number] = np.mean(theta[:, 1] < 0)
+            if rejected[number] <= FALLING:
+                for _ in range(REDRAWS):
+                    out = np.flatnonzero(theta[:, 1] < 0)
+                    if not len(out):
+                        break
+                    b[out], t[out], theta[out] = arm.draw(place[out], rng)
+        exponents.append(b)
+        departures.append(t)
+        coefficients.append(theta)
+    share = SHARES[rng.choice(len(SHARES), size=num_draws, p=posterior.share_weights)]
+    shared_sd = share * sds.mean(axis=0)
+    seeds: dict[int, Array] = {}
+    if shared_sd.any():
+        coefficients, seeds = draw_jointly(
+            posterior.joint, sds, exponents, departures, shared_sd, rng, coefficients
+        )
+    return Draws(
+        span=posterior.span,
+        sds=sds,
+        exponents=exponents,
+        coefficients=coefficients,
+        rejected=rejected,
+        seeds=seeds,
+        shared_sd=shared_sd,
+    )
+
+
+def residuals(posterior: Posterior) -> Array:
+    """Each trial's distance from its arm's mean curve, in sds of one trial [N]."""
+    z = np.zeros(len(posterior.runs))
+    for number in range(len(posterior.arms)):
+        own = posterior.runs.arm == number
+        error = (posterior.runs.error - posterior.offsets)[own]
+        z[own] = (error - mean_curve(posterior, number, posterior.runs.x[own])) / posterior.sd
+    return z
+
+
+def mean_curve(posterior: Posterior, number: int, x: Array) -> Array:
+    """Posterior mean of an arm's error at log sizes x [K], at its likeliest noise."""
+    arm = posterior.arms[number]
+    g = int(np.argmax(_by_sd(arm)[0]))
+    weights = np.exp(arm.log_evidence[:, :, g] - logsumexp(arm.log_evidence[:, :, g]))  # [B, T]
+    variance = arm.sds[g] ** 2
+    whitened = arm.g / variance / (1 + arm.d / variance)
+    theta = arm.mean + arm.scale * np.einsum("btpq,btq->btp", arm.vectors, whitened)
+    columns = np.ones((1, len(x), 1)) if arm.is_flat else posterior.span.basis(x)
+    curve: Array = np.einsum("bt,bkp,btp->k", weights, columns, theta, optimize=True)
+    return curve
