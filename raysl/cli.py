@@ -182,9 +182,12 @@ def threshold(
     lower_is_better: Annotated[
         bool, typer.Option("--lower-is-better", help="For a loss or an error.")
     ] = False,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where to write figures as PNG.")
+    ] = None,
 ) -> None:
     """Find the threshold in any table of results."""
-    from raysl.commands import show_threshold
+    from raysl.threshold_table import show_threshold
 
     show_threshold(
         file,
@@ -197,6 +200,7 @@ def threshold(
         size=size,
         point=point,
         lower_is_better=lower_is_better,
+        figures=figures,
         console=console,
     )
 

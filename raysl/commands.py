@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -143,65 +142,6 @@ def show_report(directory: Path, *, console: Console) -> None:
         console.print(curve_table(report.content))
     console.print(report.answer, style="bold", highlight=False, soft_wrap=True)
     console.print(f"Report: {report.page}", highlight=False, soft_wrap=True)
-
-
-def show_threshold(
-    file: Path,
-    *,
-    arm: str | None,
-    baseline: str | None,
-    assume_sd: float | None,
-    margin: float,
-    confidence: float,
-    metric: str,
-    size: str,
-    point: float,
-    lower_is_better: bool,
-    console: Console,
-) -> None:
-    """Print the differences of two arms of a table, and the threshold between them.
-
-    margin, assume_sd: in units of the metric. point: one point in these units: 1 for percent,
-    0.01 for fractions.
-    """
-    from raysl.analysis.checks import check_units
-    from raysl.analysis.scores import choose_arms, read_table
-    from raysl.analysis.threshold import find_threshold
-    from raysl.analysis.wording import count
-
-    scores = read_table(file, size=size, metric=metric)
-    arm, baseline = choose_arms(scores, arm=arm, baseline=baseline)
-    if lower_is_better:  # negated here alone; -arm - -baseline is how far the arm is below
-        check_units([s for s in scores if s.arm in (arm, baseline)], point=point)
-        scores = [dataclasses.replace(score, value=-score.value) for score in scores]
-    found = find_threshold(
-        scores,
-        arm=arm,
-        baseline=baseline,
-        margin=margin,
-        confidence=confidence,
-        assume_sd=assume_sd,
-        point=point,
-    )
-    better, worse = (baseline, arm) if lower_is_better else (arm, baseline)
-    digits = max(0, 2 - math.floor(math.log10(point)))
-    table = Table("size", f"{better} - {worse}", f"{100 * confidence:g} % interval", box=None)
-    for difference in found.differences:
-        mean, low, high = (
-            "-" if value is None else f"{value:+.{digits}f}"
-            for value in (difference.mean, difference.low, difference.high)
-        )
-        interval = "-" if difference.low is None else f"{low} to {high}"
-        table.add_row(count(difference.size), mean, interval)
-    console.print(table)
-    if lower_is_better:
-        console.print(
-            f"Lower is better: a difference above 0 is how far {arm} is below {baseline}.",
-            highlight=False,
-        )
-    console.print(found.sentence(), style="bold", highlight=False, soft_wrap=True)
-    for note in found.notes:
-        console.print(note, highlight=False, soft_wrap=True)
 
 
 def show_methods(console: Console) -> None:

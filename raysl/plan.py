@@ -13,12 +13,12 @@ from raysl.data.images import Splits
 from raysl.data.store import load_splits
 from raysl.progress import duration
 from raysl.study.budget import Budget, hours, num_trials_text
+from raysl.study.design import Design
 from raysl.study.estimate import CellPlan, Seconds, estimate, timed
 from raysl.study.planners import build_planner
 from raysl.study.spec import Resources, Study
 
 # Where nothing has been measured yet; the printed forecast says that they are assumed.
-USUAL_SD = 0.6  # points between seeds
 USUAL_SLOPE = 2.0  # points per doubling
 
 
@@ -76,7 +76,7 @@ def show_plan(
 
 def is_adaptive(study: Study) -> bool:
     """Whether results decide how many trials a cell gets, so that the plan is only a ceiling."""
-    return getattr(study, "planner", "grid") == "threshold"
+    return study.planner == "threshold"
 
 
 def study_device(resources: Resources) -> str:
@@ -159,10 +159,14 @@ def budget_text(plans: Sequence[CellPlan], budget: Budget, *, adaptive: bool) ->
 
 
 def forecast_of(study: Study, *, assume_sd: float | None, slope: float | None) -> str | None:
-    """How many runs a threshold will need, in words; None for a study without a baseline."""
+    """How many runs a threshold will need, in words; None for a study without a baseline.
+
+    Noise and ratio are the study's own, where its design names them.
+    """
     if study.baseline is None:
         return None
-    sd = USUAL_SD if assume_sd is None else assume_sd
+    usual = study.design or Design()
+    sd = usual.sd if assume_sd is None else assume_sd
     if not sd > 0:
         raise ValueError(f"--assume-sd must be above 0, not {sd:g}.")
     cells = study.cells()
@@ -173,6 +177,7 @@ def forecast_of(study: Study, *, assume_sd: float | None, slope: float | None) -
         baseline=study.baseline,
         sd=sd,
         slope=USUAL_SLOPE if slope is None else slope,
+        ratio=usual.target_ratio,
         flat_baseline=flat,
     )
     assumed = [

@@ -1,5 +1,10 @@
-"""What a trial leaves behind: metrics, cost and provenance, as one file written last."""
+"""What a trial leaves behind: metrics, cost and provenance, as one file written last.
 
+Beside it lies which test images were right, since a mean cannot tell noise of seeds from that of
+the choice of images.
+"""
+
+import io
 import json
 import os
 import threading
@@ -8,10 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from raysl.config import from_dict, to_dict
 
 RESULT_FILE = "result.json"
 METRICS_FILE = "metrics.jsonl"
+CORRECT_FILE = "correct.npz"
+NUM_IMAGES = "num_images"  # in that file, beside an array for each metric
 Status = Literal["ok", "failed", "stopped"]
 
 
@@ -52,6 +62,34 @@ def read_result(directory: Path) -> TrialResult | None:
         return None
     result: TrialResult = from_dict(TrialResult, json.loads(path.read_text()))
     return result
+
+
+def write_correct(correct: Mapping[str, NDArray[np.bool_]], directory: Path) -> None:
+    """Write which test images were right, a bit for each: "linear_top1", ... -> bool [M].
+
+    Nothing is written where no metric says it of an image.
+    """
+    if not correct:
+        return
+    (num_images,) = {len(right) for right in correct.values()}
+    packed = {name: np.packbits(right) for name, right in correct.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **packed, **{NUM_IMAGES: np.array(num_images)})
+    write_atomically(directory / CORRECT_FILE, buffer.getbuffer())
+
+
+def stored_correct(directory: Path) -> dict[str, NDArray[np.bool_]]:
+    """What `write_correct` wrote; empty without the file, which earlier versions did not write."""
+    path = directory / CORRECT_FILE
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as stored:
+        num_images = int(stored[NUM_IMAGES])
+        return {
+            name: np.unpackbits(stored[name], count=num_images).astype(bool)
+            for name in stored.files
+            if name != NUM_IMAGES
+        }
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from raysl.data.images import Images, Splits, Subset, resident
 from raysl.data.subset import nested_order, require_labels
-from raysl.evaluation import evaluate
+from raysl.evaluation import Evaluation, evaluate
 from raysl.evaluation.diagnostics import collapsed, diagnose
 from raysl.provenance import provenance
 from raysl.recipe import Recipe
@@ -23,6 +23,7 @@ from raysl.result import (
     METRICS_FILE,
     TrialResult,
     read_result,
+    write_correct,
     write_result,
 )
 from raysl.state import (
@@ -65,9 +66,10 @@ def run_trial(
     """Train, evaluate and write result.json; what is there already is not done again.
 
     A stored result is returned as it is; a checkpoint is resumed. `final` also evaluates the test
-    split, which nothing else reads. report(step, metrics) may raise StopTrial: the result then
-    has status "stopped". SIGTERM, SIGINT or `interrupt` save and raise Interrupted. Any other
-    exception leaves no result. With more than one worker every rank calls this; rank 0 writes.
+    split, which nothing else reads, and keeps which of its images were right (`stored_correct`).
+    report(step, metrics) may raise StopTrial: the result then has status "stopped". SIGTERM,
+    SIGINT or `interrupt` save and raise Interrupted. Any other exception leaves no result. With
+    more than one worker every rank calls this; rank 0 writes.
     """
     stored = read_result(directory) if world.rank == 0 else None
     if stored is not None and stored.status == "ok" and (stored.final or not final):
@@ -87,7 +89,7 @@ def run_trial(
     last_save = time.perf_counter()
     status = "ok"
 
-    def assess(*, test: bool) -> tuple[dict[str, float], dict[str, int], dict[str, float]]:
+    def assess(*, test: bool) -> tuple[Evaluation, dict[str, float]]:
         encoder = state.method.evaluated
         evaluation = evaluate(
             encoder,
@@ -108,7 +110,7 @@ def run_trial(
             num_examples=recipe.evaluation.diagnostics_examples,
             batch_size=recipe.evaluation.batch_size,
         )
-        return evaluation.metrics, evaluation.protocols, diagnosis
+        return evaluation, diagnosis
 
     with signals(interrupt) as interrupted:
 
@@ -117,8 +119,8 @@ def run_trial(
             if tracker is None:
                 return
             if state.step in looks:
-                scores, _, diagnosis = assess(test=False)
-                metrics = {**metrics, **scores, **_prefixed(diagnosis)}
+                found, diagnosis = assess(test=False)
+                metrics = {**metrics, **found.metrics, **_prefixed(diagnosis)}
             due = time.perf_counter() - last_save > checkpoint_seconds
             if due or interrupted.is_set():
                 state.save(directory / CHECKPOINT_FILE)
@@ -149,8 +151,8 @@ def run_trial(
         return TrialResult(
             digest=recipe.digest(), recipe=recipe.to_dict(), status="ok", final=final
         )
-    metrics, protocols, diagnosis = assess(test=final)
-    metrics |= _prefixed(diagnosis)
+    evaluation, diagnosis = assess(test=final)
+    metrics = evaluation.metrics | _prefixed(diagnosis)
     assert tracker is not None
     tracker.log(state.step, metrics)
     flags = ("collapsed",) if collapsed(diagnosis) else ()
@@ -161,12 +163,13 @@ def run_trial(
         status="ok" if status == "ok" else "stopped",
         final=final,
         metrics=metrics,
-        protocols=protocols,
+        protocols=evaluation.protocols,
         flags=flags,
         cost=_cost(state, seconds, world=world, device=device),
         provenance=provenance(splits, device=device),
     )
     _save_encoder(state, directory)
+    write_correct({name: right.numpy() for name, right in evaluation.correct.items()}, directory)
     write_result(result, directory)
     (directory / CHECKPOINT_FILE).unlink(missing_ok=True)
     return result

@@ -26,7 +26,7 @@ LAYERS = [
         "mlflow_mirror",
         "mlflow_ui",
     },
-    {"plan", "commands", "doctor"},
+    {"plan", "threshold_table", "commands", "doctor"},
     {"cli", "cli_data"},
 ]
 OWNERS = {

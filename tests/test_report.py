@@ -19,6 +19,7 @@ from raysl.result import TrialResult, write_result
 from raysl.study.results import load_results, write_results
 
 SIZES = (500, 1000, 2000, 4000, 8000)
+FIGURES = ("curves", "difference", "posterior", "residuals", "models")  # of a threshold study
 
 
 class StudyFolder:
@@ -69,6 +70,8 @@ class StudyFolder:
         flags=(),
         provenance=None,
         finished=True,
+        why=None,
+        device_seconds=31.5,
         **cell,
     ):
         digest = f"{self.order:016x}"
@@ -83,7 +86,7 @@ class StudyFolder:
             "number": seed if number is None else number,
             "params": params or {},
             "attempt": 1,
-        }
+        } | ({} if why is None else {"why": why})
         self.order += 1
         (folder / "proposal.json").write_text(json.dumps(proposal))
         if not finished:
@@ -100,7 +103,12 @@ class StudyFolder:
             flags=flags,
             cost={}
             if status == "failed"
-            else {"seconds": 31.5, "device_seconds": 31.5, "examples": 256_000.0, "steps": 1000.0},
+            else {
+                "seconds": 31.5,
+                "device_seconds": device_seconds,
+                "examples": 256_000.0,
+                "steps": 1000.0,
+            },
             provenance=provenance
             or {"commit": "abc123", "torch": "2.12.0", "device": "x86_64", "data_digest": "d1g1"},
             error=error,
@@ -379,7 +387,7 @@ class TestTheFiles:
             *("report.html", "report.json", "results.parquet", "figures", "study.json", "trials"),
         }
         assert {p.name for p in (tmp_path / "figures").iterdir()} == {
-            *("curves.png", "difference.png"),
+            f"{name}.png" for name in FIGURES
         }
 
     def test_pngs_are_on_white(self, written):
@@ -407,7 +415,7 @@ class TestTheFiles:
         assert [point["size"] for point in curves["simclr"]] == list(SIZES)
         assert [point["size"] for point in curves["scratch"]] == [None]
         assert all(p["low"] < p["mean"] < p["high"] for p in curves["simclr"])
-        assert content["figures"] == ["figures/curves.png", "figures/difference.png"]
+        assert content["figures"] == [f"figures/{name}.png" for name in FIGURES]
 
     def test_cost_is_summed_by_arm_and_phase(self, searched):
         search, confirm = searched.content["cost"]
@@ -438,7 +446,7 @@ class TestWhatWentWrong:
         assert "Collapsed: 1 trial, included in the means." in words
         assert "Without the collapsed trials (1): SimCLR beats scratch from about 1," in words
         assert f"(trials/{digest})" in words
-        assert report.content["threshold"]["kind"] == "undetermined"
+        assert report.content["threshold"]["differences"][-1]["mean"] < 0
 
     def test_trials_that_are_not_finished_are_counted(self, tmp_path):
         folder = threshold_study(tmp_path)

@@ -70,6 +70,8 @@ class Threshold:
     places: posterior of n*, as (from, to, probability), without what lies at the ends.
     num_seeds: the smallest and largest number of seeds in a cell of the two arms.
     noise: of a single trial. correlation: of the noise of two trials with one seed.
+    point_size: of a point in units of the metric, in which margin, noise and differences are;
+        sentences say points.
     notes: sentences that a reader needs beside the answer.
     """
 
@@ -85,6 +87,7 @@ class Threshold:
     num_seeds: tuple[int, int]
     noise: Noise
     margin: float = 0.0
+    point_size: float = 1.0
     correlation: float | None = None
     point: float | None = None
     low: float | None = None
@@ -108,7 +111,7 @@ class Threshold:
         arm, baseline = arm_title(self.arm), arm_title(self.baseline)
         interval = f"{100 * self.confidence:g} % interval {self.interval_text()}"
         between = f"between {count(self.asked[0])} and {count(self.asked[1])} {self.unit}"
-        lead = f" by {number(self.margin)} points" if self.margin else ""
+        lead = f" by {number(self.margin / self.point_size)} points" if self.margin else ""
         near = [
             d.size
             for d in self.differences
@@ -129,11 +132,12 @@ class Threshold:
             text = self._reversal(arm, baseline + lead, between)
         else:
             text = f"Undetermined, because {self.reason}"
-            if (self.low, self.high) not in ((None, None), self.asked):
+            if self.low != self.high and (self.low, self.high) != self.asked:
                 text += f"; the {100 * self.confidence:g} % interval of the crossing is "
                 text += self.interval_text()
         if self.noise.source == "assumed":
-            text += f", assuming a seed sd of {number(self.noise.sd)} points"
+            assert self.noise.sd is not None
+            text += f", assuming a seed sd of {number(self.noise.sd / self.point_size)} points"
         return text + "."
 
     def _reversal(self, arm: str, baseline: str, between: str) -> str:

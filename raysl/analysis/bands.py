@@ -77,10 +77,13 @@ def places(span: Range, lead: Array) -> tuple[tuple[float, float, float], ...]:
     return tuple(zip(ends[:-1], ends[1:], shares.tolist(), strict=True))
 
 
-def crossings(x: Array, lead: Array, *, confidence: float) -> tuple[Crossing, ...]:
+def crossings(
+    x: Array, lead: Array, *, ends: tuple[float, float], confidence: float
+) -> tuple[Crossing, ...]:
     """Where the median difference changes sign; probability that it does so between its lobes.
 
-    x: knots [K]; lead: draws there [J, K]. A single fall has an interval too.
+    x: knots [K], from one of the ends to the other; lead: draws there [J, K]. A single fall has an
+    interval too.
     """
     middle = np.median(lead, axis=0)  # [K]
     changes = sign_changes(x, middle)
@@ -101,8 +104,8 @@ def crossings(x: Array, lead: Array, *, confidence: float) -> tuple[Crossing, ..
                 size=math.exp(place),
                 upward=upward,
                 probability=float(np.mean(changed)),
-                low=None if low is None else float(low),
-                high=None if high is None else float(high),
+                low=None if low is None else within(float(low), ends),
+                high=None if high is None else within(float(high), ends),
             )
         )
     return tuple(found)
@@ -121,6 +124,14 @@ def residuals_of(posterior: Posterior, arms: Sequence[str]) -> tuple[Residual, .
         )
         for arm, x, seed, z in rows
     )
+
+
+def within(size: float, ends: tuple[float, float]) -> float:
+    """The size, exactly an end of the range where it lies there but for rounding, or beyond."""
+    low, high = ends
+    if size <= low * (1 + 1e-9):
+        return low
+    return high if size >= high * (1 - 1e-9) else size
 
 
 def _levels(confidence: float) -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ from raysl.analysis.answer import Threshold
 from raysl.analysis.claims import Claim, beats_baseline
 from raysl.analysis.curves import Prior
 from raysl.analysis.levels import Curve, Noise, make_curves
+from raysl.analysis.models import ModelComparison, compare_models
 from raysl.analysis.ranking import Ranking, rank_arms, ranking_sizes
 from raysl.analysis.scores import Score
 from raysl.analysis.threshold import find_threshold
@@ -21,7 +22,8 @@ class Comparison:
     """The arms at one combination of further axes; `where` is empty without such axes.
 
     threshold: None for the `reason`, a sentence. notes: sentences beside either. rankings, claims:
-    of three or more arms.
+    of three or more arms. models: other families of curves, where there is a threshold. point: one
+    point in units of the metric.
     """
 
     where: Mapping[str, Any]
@@ -31,6 +33,8 @@ class Comparison:
     notes: tuple[str, ...] = ()
     rankings: tuple[Ranking, ...] = ()
     claims: tuple[Claim, ...] = ()
+    models: ModelComparison | None = None
+    point: float = 1.0
 
 
 def compare(
@@ -54,7 +58,8 @@ def compare(
         other, why = _threshold(study, arm, healthy, metric=metric, unit=unit)
         text = other.sentence() if other else why
         notes.append(f"Without the collapsed trials ({len(left_out)}): {text}")
-    rankings, claims, unranked = _rank(baseline, ranked, threshold, unit=unit)
+    point = size_of_a_point(metric, scores) if scores else 1.0
+    rankings, claims, unranked = rank(baseline, ranked, threshold, unit=unit)
     return Comparison(
         where=where,
         curves=make_curves(scores, confidence=CONFIDENCE, noise=noise) if scores else (),
@@ -63,6 +68,56 @@ def compare(
         notes=(*notes, *unranked),
         rankings=rankings,
         claims=claims,
+        models=None if threshold is None else families_of(scores, threshold, point=point),
+        point=point,
+    )
+
+
+def compare_tables(
+    scores: Sequence[Score],
+    *,
+    arms: Sequence[str],
+    baseline: str,
+    confidence: float,
+    point: float,
+    **options: Any,
+) -> tuple[Comparison, ...]:
+    """Each arm of a bare table beside the baseline; options: of `find_threshold`.
+
+    The first one ranks all arms. ValueError where the scores cannot hold a threshold.
+    """
+    found = []
+    for arm in arms:
+        threshold = find_threshold(
+            scores, arm=arm, baseline=baseline, confidence=confidence, point=point, **options
+        )
+        own = [s for s in scores if s.arm == arm or s.arm not in arms]
+        ranked = scores if arm == arms[0] else []
+        rankings, claims, unranked = rank(baseline, ranked, threshold, unit=threshold.unit)
+        found.append(
+            Comparison(
+                where={},
+                curves=make_curves(own, confidence=confidence),
+                threshold=threshold,
+                notes=unranked,
+                rankings=rankings,
+                claims=claims,
+                models=families_of(scores, threshold, point=point),
+                point=point,
+            )
+        )
+    return tuple(found)
+
+
+def families_of(scores: Sequence[Score], threshold: Threshold, *, point: float) -> ModelComparison:
+    """How other families of curves do on the threshold's two arms."""
+    noise = threshold.noise
+    return compare_models(
+        scores,
+        arm=threshold.arm,
+        baseline=threshold.baseline,
+        sd=noise.sd if noise.source == "assumed" else None,
+        point=point,
     )
 
 
@@ -112,7 +167,7 @@ def size_of_a_point(metric: str, scores: Sequence[Score]) -> float:
     return 1.0 if "_top" in metric or spread == 0 else spread / 20
 
 
-def _rank(
+def rank(
     baseline: str | None, scores: Sequence[Score], threshold: Threshold | None, *, unit: str
 ) -> tuple[tuple[Ranking, ...], tuple[Claim, ...], tuple[str, ...]]:
     """Of three or more arms the rankings, the claims, and a sentence where there are none."""

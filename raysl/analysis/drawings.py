@@ -3,11 +3,13 @@
 from raysl.analysis.analyse import Analysis
 from raysl.analysis.decisions import Search
 from raysl.analysis.figure import Drawing, finish
+from raysl.analysis.frontier_answer import Frontier
+from raysl.analysis.frontier_plot import draw_frontier
 from raysl.analysis.search_drawings import draw_steps
 from raysl.analysis.threshold_drawings import draw_comparison
 from raysl.analysis.tuning import SearchedCell
 from raysl.analysis.tuning_plots import draw_importance, draw_search
-from raysl.analysis.wording import cell_text, metric_title
+from raysl.analysis.wording import arm_title, cell_text, metric_title
 
 
 def draw_all(analysis: Analysis, search: Search | None = None) -> list[Drawing]:
@@ -22,6 +24,8 @@ def draw_all(analysis: Analysis, search: Search | None = None) -> list[Drawing]:
             unit=analysis.unit,
             suffix=suffix,
         )
+    if analysis.frontier is not None:
+        found.append(_frontier(analysis.frontier))
     if search is not None:
         thresholds = [c.threshold for c in analysis.comparisons if c.threshold is not None]
         found += draw_steps(search, thresholds, order=analysis.order, unit=analysis.unit)
@@ -33,6 +37,18 @@ def draw_all(analysis: Analysis, search: Search | None = None) -> list[Drawing]:
     if any(analysis.importance.values()):
         found.append(_importance(analysis))
     return found
+
+
+def _frontier(frontier: Frontier) -> Drawing:
+    names = f"{arm_title(frontier.arm)} minus {arm_title(frontier.baseline)}"
+    return finish(
+        draw_frontier(frontier),
+        "frontier",
+        "curves",
+        caption=f"{frontier.sentence()} Numbers are {names} in points; a filled mark is a claim, "
+        "a hollow one is undetermined, an arrow says that the frontier lies beyond the grid.",
+        alternative=f"{names} by pool size and label size. {frontier.sentence()}",
+    )
 
 
 def _search_groups(analysis: Analysis) -> list[list[SearchedCell]]:

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 
 from raysl.analysis.curves import Array
-from raysl.analysis.forecast import forecast_text
+from raysl.analysis.forecast import RATIO, forecast_text, pairs_needed, runs_needed
 from raysl.analysis.levels import Noise
 from raysl.analysis.posterior import FALLING, Draws, Posterior
 from raysl.analysis.switch import switch_points
-from raysl.analysis.verdict import DOUBTFUL, SURE, Verdict
+from raysl.analysis.verdict import DOUBTFUL, SURE, Verdict, credible_tail
 from raysl.analysis.wording import about, arm_title, count, listed, number, points, probability
 
 REDRAWN = 0.05  # share of drawn curves that got worse with more images, worth a word
 BENT = 0.1  # probability of a curve that falls on the way, or crosses again beyond, worth a word
 FURTHER = math.log(2)  # how far beyond the range the curves are looked at, in e-folds
+TIGHTEST = 1.05  # ratio of an interval's ends, where n* lies close to an end of the range
 
 
 def why_no_noise(most_seeds: int) -> str:
@@ -91,19 +92,26 @@ def notes_on_fit(
     if verdict.kind in ("always", "never"):
         notes.append(_smallest(draws, confidence=known["confidence"]))
     notes += _on_extrapolation(draws, verdict, known)
+    if np.isfinite(np.unique(posterior.runs.x)).sum() == 2:
+        notes.append(
+            "Only two sizes were measured: between them the answer rests on the shape of the "
+            "fitted curves."
+        )
     notes += _on_shape(draws, arms)
     num_outliers = int(np.sum(posterior.weight < 0.6))
     if num_outliers:
         trials = "1 trial lies" if num_outliers == 1 else f"{num_outliers} trials lie"
         notes.append(f"{trials} far from the curves and count for less.")
     if verdict.kind == "undetermined":
-        notes.append(_forecast(posterior, draws, verdict, known))
+        notes += _forecast(posterior, draws, known)
     return tuple(notes)
 
 
 def _on_noise(posterior: Posterior, noise: Noise, known: Mapping[str, Any]) -> str:
     if noise.source == "assumed":
-        text = f"The seed sd of {number(noise.sd)} points is assumed, not measured"
+        assert noise.sd is not None
+        sd = number(noise.sd / known["point_size"])
+        text = f"The seed sd of {sd} points is assumed, not measured"
         if known["num_seeds"][1] == 1:
             text += ": each cell has one seed"
         return text + "."
@@ -119,7 +127,7 @@ def _on_noise(posterior: Posterior, noise: Noise, known: Mapping[str, Any]) -> s
 def _smallest(draws: Draws, *, confidence: float) -> str:
     lead = draws.errors(0) - draws.errors(1)  # [J, K]
     closest = int(np.argmin(np.abs(np.median(lead, axis=0))))
-    tail = (1 - confidence) / 2
+    tail = credible_tail(confidence)
     low, middle, high = np.quantile(lead[:, closest], [tail, 0.5, 1 - tail])
     return (
         f"The smallest difference is {points(middle)} points at about "
@@ -137,9 +145,9 @@ def _on_extrapolation(draws: Draws, verdict: Verdict, known: Mapping[str, Any]) 
             "answer rests on the fitted curves."
         )
     x = draws.span.knots
-    beyond = np.concatenate([x[0] - FURTHER + x[:0], np.linspace(x[0] - FURTHER, x[0], 12)[:-1]])
+    beyond = np.linspace(x[0] - FURTHER, x[0], 12)[:-1]
     wide = np.concatenate([beyond, x, np.linspace(x[-1], x[-1] + FURTHER, 12)[1:]])
-    lead = draws.errors(0, wide) - draws.errors(1, wide) - known["margin"]
+    lead = draws.errors(0, wide) - draws.errors(1, wide) - known["margin"] / known["point_size"]
     inside = slice(len(beyond), len(beyond) + len(x))
     changes = (np.diff(np.sign(lead), axis=1) != 0).sum(axis=1)
     within = (np.diff(np.sign(lead[:, inside]), axis=1) != 0).sum(axis=1)
@@ -174,24 +182,37 @@ def _on_shape(draws: Draws, arms: list[str]) -> list[str]:
     return notes
 
 
-def _forecast(
-    posterior: Posterior, draws: Draws, verdict: Verdict, known: Mapping[str, Any]
-) -> str:
-    """What it would take, from the noise and the slope of the difference at its likeliest n*."""
+def _forecast(posterior: Posterior, draws: Draws, known: Mapping[str, Any]) -> list[str]:
+    """What it would take, from the noise and the slope of the difference at its likeliest n*.
+
+    The interval must leave out the nearer end of the range; where enough was run for that, nothing.
+    """
     x = draws.span.knots
     lead = draws.errors(0) - draws.errors(1)  # [J, K]
     steps = np.median(np.diff(lead, axis=1), axis=0) / np.diff(x)  # [K - 1] points per e-fold
-    place = float(np.median(switch_points(x, lead - known["margin"])))
+    margin = known["margin"] / known["point_size"]
+    place = float(np.median(switch_points(x, lead - margin)))
     slope = float(np.interp(place, (x[1:] + x[:-1]) / 2, steps)) * math.log(2)
+    slope, sd = float(f"{slope:.2g}"), float(f"{posterior.sd:.2g}")
+    nearer = min(place - x[0], x[-1] - place)
+    ratio = round(min(max(math.exp(2 * nearer), TIGHTEST), RATIO), 2)
     near = np.abs(posterior.runs.x - place) < math.log(2)
     flat = posterior.arms[0].is_flat
     baseline = posterior.runs.arm == 0
-    return forecast_text(
+    done = {
+        "arm_runs": int(np.sum(near & ~baseline)),
+        "baseline_runs": int(np.sum(baseline & (near | flat))),
+    }
+    pairs = pairs_needed(sd, slope / math.log(2), ratio=ratio)
+    if math.isfinite(pairs) and runs_needed(pairs, **done) == 0:
+        return []
+    text = forecast_text(
         arm=known["arm"],
         baseline=known["baseline"],
-        sd=float(f"{posterior.sd:.2g}"),
-        slope=float(f"{slope:.2g}"),
+        sd=sd,
+        slope=slope,
+        ratio=ratio,
         flat_baseline=flat,
-        arm_runs=int(np.sum(near & ~baseline)),
-        baseline_runs=int(np.sum(baseline & (near | flat))),
+        **done,
     )
+    return [text]

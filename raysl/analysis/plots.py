@@ -113,7 +113,7 @@ def _draw_points(axes: Axes, curve: Curve, *, colour: str, marker: str, shift: f
         axes.scatter([place] * len(level.values), level.values, linewidths=0, **dots)
 
 
-def draw_difference(threshold: Threshold) -> Figure:
+def draw_difference(threshold: Threshold, *, units: str = "points") -> Figure:
     """Arm minus baseline: fitted curve in its simultaneous band, and the means as points.
 
     Lines at zero and at the margin, a strip over the threshold's interval.
@@ -122,7 +122,7 @@ def draw_difference(threshold: Threshold) -> Figure:
     figure, axes = new_axes(
         height=3.0,
         x_label=f"{threshold.unit} (log scale)",
-        y_label=f"{arm} − {baseline}, points",
+        y_label=f"{arm} − {baseline}, {units}",
     )
     sizes = [difference.size for difference in threshold.differences]
     log_axis(axes, [*sizes, *threshold.asked], padding=0.08)

@@ -25,11 +25,17 @@ from raysl.analysis.curves import (
     Runs,
     fit_arm,
 )
-from raysl.analysis.shared import SHARES, Arms, draw_jointly, has_shared_seeds, measure_shares
+from raysl.analysis.shared import (
+    REDRAWS,
+    SHARES,
+    Arms,
+    draw_jointly,
+    has_shared_seeds,
+    measure_shares,
+)
 
 # A curve that more likely than not gets worse with more images is not forced to get better.
 FALLING = 0.5
-REDRAWS = 30
 # Outliers: Student-t weights come on with a residual above the first and stay above the second.
 TRIGGER, STAY = 3.0, 2.5
 REWEIGHTINGS = 3
@@ -223,7 +229,18 @@ def draw(posterior: Posterior, num_draws: int, rng: np.random.Generator) -> Draw
     seeds: dict[int, Array] = {}
     if shared_sd.any():
         coefficients, seeds = draw_jointly(
-            posterior.joint, sds, exponents, departures, shared_sd, rng, coefficients
+            posterior.joint,
+            sds,
+            exponents,
+            departures,
+            shared_sd,
+            rng,
+            coefficients,
+            rising=[
+                number
+                for number, arm in enumerate(posterior.arms)
+                if not arm.is_flat and rejected[number] <= FALLING
+            ],
         )
     return Draws(
         span=posterior.span,
@@ -237,13 +254,23 @@ def draw(posterior: Posterior, num_draws: int, rng: np.random.Generator) -> Draw
 
 
 def residuals(posterior: Posterior) -> Array:
-    """Each trial's distance from its arm's mean curve, in sds of one trial [N]."""
+    """Each trial's distance from its arm's mean curve, in sds of one trial of that arm [N]."""
     z = np.zeros(len(posterior.runs))
     for number in range(len(posterior.arms)):
         own = posterior.runs.arm == number
         error = (posterior.runs.error - posterior.offsets)[own]
-        z[own] = (error - mean_curve(posterior, number, posterior.runs.x[own])) / posterior.sd
+        curve = mean_curve(posterior, number, posterior.runs.x[own])
+        z[own] = (error - curve) / own_sd(posterior, number)
     return z
+
+
+def own_sd(posterior: Posterior, number: int) -> float:
+    """Posterior mean of the noise of one trial of an arm, in points."""
+    if posterior.prior.sd_spread == 0:
+        return posterior.sd
+    log_shifts = _by_shift(posterior.arms[number])  # [5, G]
+    shares = np.exp(log_shifts - logsumexp(log_shifts, axis=0)) * posterior.sd_weights
+    return float((shares * STEP ** SHIFTS[:, None] * posterior.sds).sum())
 
 
 def mean_curve(posterior: Posterior, number: int, x: Array) -> Array:

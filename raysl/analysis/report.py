@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raysl.analysis.analyse import Analysis, Importance, analyse
+from raysl.analysis.decisions import read_search
 from raysl.analysis.drawings import draw_all
 from raysl.analysis.page import make_page
 from raysl.analysis.summary import summarise
@@ -46,7 +47,7 @@ def write_report(study_directory: Path, *, importance: Importance | None = None)
         path = study_directory / IMPORTANCE_FILE
         importance = json.loads(path.read_text()) if path.exists() else {}
     analysis = analyse(study, table, importance=importance)
-    drawings = draw_all(analysis)
+    drawings = draw_all(analysis, read_search(study, table, metric=analysis.metric))
     content = finite(
         summarise(
             study,

@@ -126,17 +126,7 @@ def choose_arms(
 ) -> tuple[str, str]:
     """The pair to compare; only a baseline called scratch, random or supervised is guessed."""
     arms = sorted({score.arm for score in scores})
-    for name in (arm, baseline):
-        if name is not None and name not in arms:
-            raise ValueError(unknown_name("arm", name, arms))
-    if len(arms) < 2:
-        there = f"is only {arms[0]!r}" if arms else "are no scores"
-        raise ValueError(f"A comparison needs two arms, and there {there}; add rows of another.")
-    if baseline is None:
-        usual = [name for name in arms if name in BASELINES and name != arm]
-        if len(usual) != 1:
-            raise ValueError(f"Name the baseline; the arms are {', '.join(arms)}.")
-        baseline = usual[0]
+    baseline = choose_baseline(arms, baseline, arm=arm)
     if arm is None:
         others = [name for name in arms if name != baseline]
         if len(others) != 1:
@@ -147,6 +137,22 @@ def choose_arms(
     if arm == baseline:
         raise ValueError(f"Arm and baseline are both {arm!r}; name two different arms.")
     return arm, baseline
+
+
+def choose_baseline(arms: Sequence[str], baseline: str | None, *, arm: str | None = None) -> str:
+    """The named baseline, or the only usual one of the arms."""
+    for name in (arm, baseline):
+        if name is not None and name not in arms:
+            raise ValueError(unknown_name("arm", name, arms))
+    if len(arms) < 2:
+        there = f"is only {arms[0]!r}" if arms else "are no scores"
+        raise ValueError(f"A comparison needs two arms, and there {there}; add rows of another.")
+    if baseline is not None:
+        return baseline
+    usual = [name for name in arms if name in BASELINES and name != arm]
+    if len(usual) != 1:
+        raise ValueError(f"Name the baseline; the arms are {', '.join(arms)}.")
+    return usual[0]
 
 
 def _start(score: Score) -> str:

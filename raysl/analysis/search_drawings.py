@@ -17,7 +17,7 @@ def draw_steps(
     """What the search spent to narrow its intervals, and where its trials are."""
     found = []
     if any(decision.beliefs for decision in search.decisions):
-        found.append(_spending(search, thresholds))
+        found.append(_spending(search, thresholds, order))
     return [*found, _purchases(search, thresholds, order, unit)]
 
 
@@ -28,7 +28,7 @@ def cost_text(search: Search, cost: float) -> str:
     return f"{count(cost)} images trained on"
 
 
-def _spending(search: Search, thresholds: Sequence[Threshold]) -> Drawing:
+def _spending(search: Search, thresholds: Sequence[Threshold], order: Sequence[str]) -> Drawing:
     sentence = f"The search has spent {cost_text(search, search.cost)}"
     if search.grid_cost:
         share, whole = search.cost / search.grid_cost, cost_text(search, search.grid_cost)
@@ -55,7 +55,7 @@ def _spending(search: Search, thresholds: Sequence[Threshold]) -> Drawing:
     if without:
         reading += f" {without} of the trials failed and have no measured cost."
     return finish(
-        draw_spending(search, thresholds),
+        draw_spending(search, thresholds, order=order),
         "compute",
         "steps",
         caption=f"{sentence}. {reading}",

@@ -22,22 +22,25 @@ SHADES = 24  # of the scale that explains the colours
 COST_UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 
-def draw_spending(search: Search, thresholds: Sequence[Threshold]) -> Figure:
+def draw_spending(
+    search: Search, thresholds: Sequence[Threshold], *, order: Sequence[str]
+) -> Figure:
     """The ratio of the interval's ends against what was spent, a step line for each arm.
 
     The last of each is the answer's. Beside it the target, and what the full grid would cost.
+    order: arms by colour, as in the other figures.
     """
     whole = max(search.cost, search.grid_cost or 0.0)
     divisor, x_label = cost_unit(search, whole)
     figure, axes = new_axes(x_label=x_label, y_label="upper end / lower end of the interval")
-    arms = sorted({belief.arm for d in search.decisions for belief in d.beliefs})
+    arms = {belief.arm for d in search.decisions for belief in d.beliefs}
     shown = []
-    for number, arm in enumerate(arms):
+    for arm in sorted(arms, key=order.index):
         steps = ratios(search, arm, next((t for t in thresholds if t.arm == arm), None))
         shown += [ratio for _, ratio in steps]
         axes.plot(
             [cost / divisor for cost, _ in steps], [ratio for _, ratio in steps],
-            color=SERIES[number % len(SERIES)], linewidth=1.6, drawstyle="steps-post",
+            color=SERIES[order.index(arm) % len(SERIES)], linewidth=1.6, drawstyle="steps-post",
             label=arm_title(arm),
         )  # fmt: skip
     if search.target_ratio:

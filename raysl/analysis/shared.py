@@ -16,6 +16,7 @@ from raysl.analysis.curves import SHIFTS, STEP, ArmFit, Array, Indices, Prior, R
 # sd of what a seed's trials share, as a multiple of the noise of one trial, and its prior weight.
 SHARES = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0])
 LOG_WEIGHT_OF_SHARES = np.log([0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
+REDRAWS = 30  # of a draw in which a curve that must not get worse with more images does
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,8 +102,13 @@ def draw_jointly(
     shared_sd: Array,
     rng: np.random.Generator,
     coefficients: Sequence[Array],
+    *,
+    rising: Sequence[int] = (),
 ) -> tuple[list[Array], dict[int, Array]]:
-    """Coefficients and shared parts given everything else; without a shared part as they were."""
+    """Coefficients and shared parts given everything else; without a shared part as they were.
+
+    rising: the arms whose slope must not be below 0.
+    """
     seeds = np.unique(arms.runs.seed)
     sums = [_sums(arms, number, seeds) for number in range(len(arms.fits))]
     moved = np.flatnonzero(shared_sd)
@@ -111,16 +117,23 @@ def draw_jointly(
     chosen = [b[moved] for b in exponents], [t[moved] for t in departures]
     matrix, right = _system(arms, sums, *chosen, sds[:, moved], shared_sd[moved])
     factor = np.linalg.cholesky(matrix)
-    z = rng.standard_normal(right.shape)
-    half = np.linalg.solve(factor, right[:, :, None]) + z[:, :, None]
-    whitened = np.linalg.solve(factor.transpose(0, 2, 1), half)[:, :, 0]  # [J, D]
-    start = 0
-    for number, arm in enumerate(arms.fits):
-        stop = start + arm.scale.shape[1]
-        scale = arm.scale[departures[number][moved]]
-        found[number][moved] = arm.mean + scale * whitened[:, start:stop]
-        start = stop
-    shared[moved] = whitened[:, start:] * shared_sd[moved, None]
+    middle = np.linalg.solve(factor, right[:, :, None])
+    ends = np.cumsum([0, *(arm.scale.shape[1] for arm in arms.fits)])
+    out = np.arange(len(moved))
+    for _ in range(1 + REDRAWS):
+        z = rng.standard_normal((len(out), right.shape[1], 1))
+        whitened = np.linalg.solve(factor[out].transpose(0, 2, 1), middle[out] + z)[:, :, 0]
+        for number, arm in enumerate(arms.fits):
+            scale = arm.scale[departures[number][moved[out]]]
+            own = whitened[:, ends[number] : ends[number + 1]]
+            found[number][moved[out]] = arm.mean + scale * own
+        shared[moved[out]] = whitened[:, ends[-1] :] * shared_sd[moved[out], None]
+        falls = np.zeros(len(moved), dtype=bool)
+        for number in rising:
+            falls |= found[number][moved, 1] < 0
+        out = np.flatnonzero(falls)
+        if not len(out):
+            break
     return found, {int(seed): shared[:, i] for i, seed in enumerate(seeds)}
 
 

@@ -9,7 +9,7 @@ from raysl.analysis.analyse import CONFIDENCE, Analysis, Comparison, Importance,
 from raysl.analysis.claims import claims_sentence
 from raysl.analysis.decisions import describe_search, read_search
 from raysl.analysis.levels import half_width, pooled_noise
-from raysl.analysis.threshold_drawings import models_of
+from raysl.analysis.models import ModelComparison
 from raysl.analysis.tuning import SearchedCell, is_finite
 from raysl.analysis.wording import arm_title, cell_text, count, listed
 from raysl.config import to_dict
@@ -42,6 +42,9 @@ def summarise(
         "size_axis": study["size_axis"],
         "threshold": comparisons[0]["threshold"],
         "comparisons": comparisons,
+        "frontier": None
+        if analysis.frontier is None
+        else dataclasses.asdict(analysis.frontier) | {"sentence": analysis.frontier.sentence()},
         "curves": [c for comparison in analysis.comparisons for c in _curves(comparison)],
         "cells": _cells(rows, study, analysis),
         "training": _training(rows, analysis.order),
@@ -58,7 +61,6 @@ def summarise(
 
 def _comparison(comparison: Comparison, *, metric: str) -> dict[str, Any]:
     threshold = comparison.threshold
-    models = models_of(comparison, metric=metric)
     known = {
         "where": dict(comparison.where),
         "notes": list(comparison.notes),
@@ -70,16 +72,19 @@ def _comparison(comparison: Comparison, *, metric: str) -> dict[str, Any]:
             "sentence": claims_sentence(comparison.claims) if comparison.claims else "",
             "claims": [dataclasses.asdict(claim) for claim in comparison.claims],
         },
-        "models": None
-        if models is None
-        else dataclasses.asdict(models)
-        | {"sentence": models.sentence(), "warning": models.warning()},
+        "models": _models(comparison.models),
     }
     if threshold is None:
         return known | {"threshold": None, "reason": comparison.reason}
     values = dataclasses.asdict(threshold)
     values |= {"sentence": threshold.sentence(), "interval": threshold.interval_text()}
     return known | {"threshold": values, "reason": ""}
+
+
+def _models(models: ModelComparison | None) -> dict[str, Any] | None:
+    if models is None:
+        return None
+    return dataclasses.asdict(models) | {"sentence": models.sentence(), "warning": models.warning()}
 
 
 def _curves(comparison: Comparison) -> list[dict[str, Any]]:

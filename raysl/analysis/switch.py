@@ -28,26 +28,6 @@ def switch_points(x: Array, differences: Array) -> Array:
     return np.take_along_axis(candidates, best[:, None], axis=1)[:, 0]
 
 
-def bend(x: Array, differences: Array, shares: Array, *, parts: int = 4) -> tuple[Array, Array]:
-    """Finer knots, with each curve [J, K] bent by its share [J] of the neighbours' parabolas.
-
-    Share 0 leaves it straight between its knots; 1 is the mean of the parabolas through each three
-    knots around a segment. With two knots nothing is known of a bend, and nothing changes.
-    """
-    if len(x) < 3:
-        return x, differences
-    widths = np.diff(x)
-    slopes = np.diff(differences, axis=1) / widths  # [J, K-1]
-    parabolas = np.diff(slopes, axis=1) / (x[2:] - x[:-2])  # [J, K-2], x^2 coefficients
-    padded = np.concatenate([parabolas[:, :1], parabolas, parabolas[:, -1:]], axis=1)
-    depth = shares[:, None] * (padded[:, :-1] + padded[:, 1:]) / 2 * widths**2  # [J, K-1]
-    u = np.arange(parts) / parts
-    start, change = differences[:, :-1, None], np.diff(differences, axis=1)[:, :, None]
-    inner = start + change * u - depth[:, :, None] * (u * (1 - u))  # [J, K-1, parts]
-    knots = np.append((x[:-1, None] + widths[:, None] * u).ravel(), x[-1])
-    return knots, np.concatenate([inner.reshape(len(inner), -1), differences[:, -1:]], axis=1)
-
-
 def sign_changes(x: Array, difference: Array) -> list[tuple[float, int, int, bool]]:
     """Where one curve D [K] changes sign: (x there, knot before, knot after, upwards)."""
     knots = np.flatnonzero(difference)

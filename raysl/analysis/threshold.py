@@ -6,6 +6,7 @@ where there is one and an end of the range where there is none. No threshold is 
 sizes that both arms have.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from raysl.analysis.answer import Crossing, Difference, Threshold
-from raysl.analysis.bands import along_the_range, at_sizes, crossings, fitted, places, residuals_of
+from raysl.analysis.bands import (
+    along_the_range,
+    at_sizes,
+    crossings,
+    fitted,
+    places,
+    residuals_of,
+    within,
+)
 from raysl.analysis.checks import check_sizes, check_units, missing_cells, notes_on
 from raysl.analysis.curves import Prior, Range, Runs
 from raysl.analysis.explain import notes_on_fit, reading, why_no_noise, why_undecided
@@ -72,6 +81,7 @@ def find_threshold(
         "asked": asked or (common[0], common[-1]),
         "num_seeds": (min(counts), max(counts)),
         "margin": margin,
+        "point_size": point,
     }
     notes = (*missing_cells(scores, arm, baseline), *notes_on(scores))
     if noise.sd is None:
@@ -85,6 +95,12 @@ def find_threshold(
     drawn = draw(posterior, draws, numpy_generator(seed, "threshold"))
     lead = (drawn.errors(0) - drawn.errors(1)) * point  # [J, K] along the range
     verdict = judge(span.knots, lead - margin, sd=posterior.sd * point, confidence=confidence)
+    verdict = dataclasses.replace(
+        verdict,
+        point=within(verdict.point, (low, high)),
+        low=within(verdict.low, (low, high)),
+        high=within(verdict.high, (low, high)),
+    )
     kind = verdict.kind
     if kind == "found" and not common[0] <= verdict.low <= verdict.high <= common[-1]:
         kind = "undetermined"  # the interval lies where nothing was measured
@@ -94,12 +110,12 @@ def find_threshold(
         noise=noise if noise.source == "assumed" else _noise(posterior, noise, point),
         correlation=posterior.correlation,
         point=verdict.point if low < verdict.point < high else None,
-        low=min(max(verdict.low, low), high),
-        high=min(max(verdict.high, low), high),
+        low=verdict.low,
+        high=verdict.high,
         masses=verdict.masses,
         differences=at_sizes(drawn, measured, point=point, confidence=confidence),
         band=along_the_range(span, lead, confidence=confidence),
-        crossings=crossings(span.knots, lead - margin, confidence=confidence),
+        crossings=crossings(span.knots, lead - margin, ends=(low, high), confidence=confidence),
         curves=tuple(
             fitted(drawn, number, name, is_flat=flat[name], point=point)
             for number, name in enumerate((baseline, arm))

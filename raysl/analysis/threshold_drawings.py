@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from raysl.analysis.answer import Threshold
-from raysl.analysis.compare import Comparison, size_of_a_point
+from raysl.analysis.compare import Comparison
 from raysl.analysis.figure import Drawing, finish
-from raysl.analysis.model_check import check_models, scores_of
 from raysl.analysis.models import ModelComparison
 from raysl.analysis.plots import draw_curves, draw_difference
 from raysl.analysis.threshold_plots import (
@@ -29,12 +28,10 @@ def draw_comparison(
     metric: str,
     unit: str,
     suffix: str = "",
-    point: float | None = None,
 ) -> list[Drawing]:
     """Curves, difference, posterior, residuals and curve families, as far as there are any.
 
-    order: arms by colour. suffix: of the figures' names. point: one point in the metric's unit, by
-    default as the report takes it.
+    order: arms by colour. suffix: of the figures' names.
     """
     threshold = comparison.threshold
     found = []
@@ -42,31 +39,15 @@ def draw_comparison(
         found.append(_curves(comparison, order, metric, unit, suffix))
     if threshold is None:
         return found
-    found.append(_difference(comparison, threshold, suffix))
+    units = "points" if comparison.point == 1 else metric_title(metric)
+    found.append(_difference(comparison, threshold, suffix, units=units))
     if threshold.masses is not None:
         found.append(_places(comparison, threshold, suffix))
     if threshold.residuals:
         found.append(_residuals(comparison, threshold, suffix))
-    models = models_of(comparison, metric=metric, point=point)
-    if models is not None and models.models:
-        found.append(_models(comparison, threshold, models, suffix))
+    if comparison.models is not None and comparison.models.models:
+        found.append(_models(comparison, threshold, comparison.models, suffix))
     return found
-
-
-def models_of(
-    comparison: Comparison, *, metric: str, point: float | None = None
-) -> ModelComparison | None:
-    """How other curve families do in a comparison; None where it has no threshold."""
-    threshold = comparison.threshold
-    if threshold is None:
-        return None
-    return check_models(
-        comparison.curves,
-        arm=threshold.arm,
-        baseline=threshold.baseline,
-        assumed_sd=threshold.noise.sd if threshold.noise.source == "assumed" else None,
-        point=point or size_of_a_point(metric, scores_of(comparison.curves)),
-    )
 
 
 def _curves(
@@ -114,7 +95,9 @@ def _curves(
     )
 
 
-def _difference(comparison: Comparison, threshold: Threshold, suffix: str) -> Drawing:
+def _difference(
+    comparison: Comparison, threshold: Threshold, suffix: str, *, units: str
+) -> Drawing:
     arm = arm_title(threshold.arm)
     names = f"{arm} minus {arm_title(threshold.baseline)}"
     sentences = [_who_is_ahead(threshold)] if threshold.band else []
@@ -123,7 +106,7 @@ def _difference(comparison: Comparison, threshold: Threshold, suffix: str) -> Dr
     if threshold.kind == "found" and threshold.low is not None:
         sentences.append("The grey strip is the threshold's interval.")
     return finish(
-        draw_difference(threshold),
+        draw_difference(threshold, units=units),
         f"difference{suffix}",
         "curves",
         caption=placed(comparison.where, " ".join(sentences)),
@@ -175,6 +158,11 @@ def _places(comparison: Comparison, threshold: Threshold, suffix: str) -> Drawin
         f"Darker: its {100 * threshold.confidence:g} % interval. The bars beyond the ends hold "
         "what the range does not show."
     )
+    if threshold.kind == "several":
+        reading += (
+            " The difference does not change sign just once, upwards, so this is no threshold but "
+            "the best single switch."
+        )
     return finish(
         draw_places(threshold),
         f"posterior{suffix}",
@@ -186,9 +174,9 @@ def _places(comparison: Comparison, threshold: Threshold, suffix: str) -> Drawin
 
 def _residuals(comparison: Comparison, threshold: Threshold, suffix: str) -> Drawing:
     number, far = residual_counts(threshold)
-    trials = "trial lies" if far == 1 else "trials lie"
+    lie = "lies" if far == 1 else "lie"
     sentence = (
-        f"{far} of {number} {trials} more than {Z:g} noise sds from the curve; of normal noise "
+        f"{far} of {number} trials {lie} more than {Z:g} noise sds from the curve; of normal noise "
         f"about {BEYOND_NORMAL * number:.1f} would."
     )
     reading = (

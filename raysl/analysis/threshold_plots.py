@@ -57,6 +57,7 @@ def draw_places(threshold: Threshold) -> Figure:
             math.sqrt(first * last), mass + 0.03 * top, f"{title}\n{probability(mass)}",
             ha="center", va="bottom", fontsize=FONT, color=INK,
         )  # fmt: skip
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 1])
     axes.set_ylim(0, 1.4 * top)
     if threshold.kind == "found" and threshold.point is not None:
         label = f"threshold about {about(threshold.point)} ({threshold.interval_text()})"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raysl.config import unknown_name
 from raysl.data.images import Images
@@ -16,7 +16,6 @@ from raysl.evaluation.features import (
     Predictions,
     evaluating,
     extract,
-    top_accuracy,
 )
 from raysl.views import ViewConfig
 
@@ -78,13 +77,17 @@ class FeatureProtocol(Protocol):
 PROTOCOLS: dict[str, FeatureProtocol] = {"linear": linear, "knn": knn}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """metrics: "val/linear_top1" in percent, ...; protocols: the version of each; details: more."""
+    """metrics: "val/linear_top1" in percent, ...; protocols: the version of each; details: more.
+
+    correct: "linear_top1", ... -> which test images were right, bool [N]; empty without test.
+    """
 
     metrics: dict[str, float]
     protocols: dict[str, int]
     details: dict[str, Any]
+    correct: dict[str, Tensor]
 
 
 def evaluate(
@@ -126,23 +129,39 @@ def evaluate(
         for split, images in splits.items()
     }
     labelled = read.pop("train")
-    evaluation = Evaluation(metrics={}, protocols={}, details={})
+    evaluation = Evaluation(metrics={}, protocols={}, details={}, correct={})
+
+    def grade(name: str, split: str, scores: Tensor, *, k: int) -> None:
+        correct = top_correct(scores, read[split].labels, k)  # [N]
+        evaluation.metrics[f"{split}/{name}_top{k}"] = float(correct.double().mean() * 100)
+        if split == "test" and k == 1:
+            evaluation.correct[f"{name}_top{k}"] = correct.cpu()
+
     if head is not None:
         with evaluating(head), torch.inference_mode():
             for split, held_out in read.items():
-                accuracy = top_accuracy(head(held_out.features), held_out.labels, 1)
-                evaluation.metrics[f"{split}/head_top1"] = accuracy
+                grade("head", split, head(held_out.features), k=1)
     for name in config.protocols:
         protocol = PROTOCOLS[name]
         predictions = protocol.predict(labelled, read, num_classes=num_classes, config=config)
         for split, scores in predictions.scores.items():
             for k in (1, 5) if num_classes > 5 else (1,):
-                accuracy = top_accuracy(scores, read[split].labels, k)
-                evaluation.metrics[f"{split}/{name}_top{k}"] = accuracy
+                grade(name, split, scores, k=k)
         evaluation.metrics.update({f"{name}_{x}": v for x, v in predictions.chosen.items()})
         evaluation.protocols[name] = protocol.VERSION
         evaluation.details[name] = dict(predictions.details)
     return evaluation
+
+
+def top_correct(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    """Whether each row's label is among its k largest scores, bool [N]; as `top_accuracy` counts.
+
+    Of equal scores the first wins, and a class without a score (-inf) is never right.
+    """
+    own = scores.gather(1, labels[:, None])  # [N, 1]
+    earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
+    rank = ((scores > own) | ((scores == own) & earlier)).sum(dim=1)  # [N]
+    return (rank < k) & own[:, 0].isfinite()
 
 
 def require_labels(images: Images, split: str, num_classes: int) -> None:

@@ -17,6 +17,8 @@ from raysl.study.design import Designer
 from raysl.study.gain import Candidate, Outcome, Table
 
 MIN_RUNS_AT_END = 10  # before a search may end with "no crossing"
+CERTAIN = 0.99  # one look is enough for "no crossing" where it has this probability
+CERTAIN = 0.99  # one look is enough for "no crossing" where it has this probability
 NEAR_END = math.log(2)  # "nowhere ahead" needs both arms measured within a doubling of the top
 MIN_RUNS_TO_DESPAIR = 16  # before a forecast may end a search
 MOST_STEPS = 400
@@ -41,12 +43,19 @@ def why_stop(
         return None
     looks = [finished[: last - every], finished[:last]]
     goals = [_goals(designer, look) for look in looks]
-    if None not in goals[0] and goals[0] == goals[1]:
-        return f"Enough is known: {listed(sorted(set(map(str, goals[1]))))}, at two looks in a row."
+    if None not in goals[1] and (goals[0] == goals[1] or _no_crossing(designer, looks[1])):
+        looked = "two looks in a row" if goals[0] == goals[1] else f"P above {CERTAIN:.0%}"
+        return f"Enough is known: {listed(sorted(set(map(str, goals[1]))))}, {looked}."
     if math.isinf(trials_left) and math.isinf(cost_left):
         return None
     if last - every < MIN_RUNS_TO_DESPAIR:
         return None
+    masses = [verdict.masses for verdict in designer.known(looks[1]).verdicts]
+    if any(mass.inside < 0.5 for mass in masses):
+        return None  # "no crossing" is what the search is about to find, not an interval
+    masses = [verdict.masses for verdict in designer.known(looks[1]).verdicts]
+    if any(mass.inside < 0.5 for mass in masses):
+        return None  # "no crossing" is what the search is about to find, not an interval
     needs = [forecast(designer, look, costs) for look in looks]
     if all(trials > trials_left or cost > cost_left for trials, cost in needs):
         trials = needs[1][0]
@@ -56,6 +65,18 @@ def why_stop(
             f"{designer.design.target_ratio:g}: that is expected to take {expected}."
         )
     return None
+
+
+def _no_crossing(designer: Designer, finished: Sequence[Outcome]) -> bool:
+    """Whether that is certain for every method."""
+    masses = [verdict.masses for verdict in designer.known(finished).verdicts]
+    return all(max(mass.below, mass.above) >= CERTAIN for mass in masses)
+
+
+def _no_crossing(designer: Designer, finished: Sequence[Outcome]) -> bool:
+    """Whether that is certain for every method."""
+    masses = [verdict.masses for verdict in designer.known(finished).verdicts]
+    return all(max(mass.below, mass.above) >= CERTAIN for mass in masses)
 
 
 def _goals(designer: Designer, finished: Sequence[Outcome]) -> list[str | None]:
@@ -69,7 +90,8 @@ def _goals(designer: Designer, finished: Sequence[Outcome]) -> list[str | None]:
 def _goal(
     designer: Designer, finished: Sequence[Outcome], arm: int, verdict: Verdict
 ) -> str | None:
-    seeds = _seeds(designer, finished, arm)  # [K] in the arm with fewer of them
+    both = _seeds(designer, finished, arm)  # [2, K]
+    seeds = both.min(axis=0)
     measured = designer.x[seeds > 0]
     if not len(measured):
         return None
@@ -83,7 +105,8 @@ def _goal(
     enough = len(finished) >= MIN_RUNS_AT_END
     if verdict.kind == "always" and enough:
         return "there is no crossing, the arm is ahead everywhere"
-    if verdict.kind == "never" and enough and measured[-1] > designer.x[-1] - NEAR_END:
+    near = designer.x > designer.x[-1] - NEAR_END
+    if verdict.kind == "never" and enough and both[:, near].any(axis=1).all():
         return "there is no crossing, the arm is ahead nowhere"
     if verdict.kind == "several" and max(verdict.masses.several, verdict.masses.falls) >= SURE:
         return "the difference changes sign otherwise than once upwards"
@@ -91,14 +114,13 @@ def _goal(
 
 
 def _seeds(designer: Designer, finished: Sequence[Outcome], arm: int) -> Array:
-    """Finished trials at each size, of the arm or the baseline, whichever has fewer [K]."""
+    """Finished trials of the baseline and of the arm at each size [2, K]."""
     counts = np.zeros((2, len(designer.x)))
     for o in finished:
         if o.value is not None and o.candidate.arm in (0, arm):
             row = counts[int(o.candidate.arm != 0)]
             row[slice(None) if o.candidate.size is None else o.candidate.size] += 1
-    fewer: Array = counts.min(axis=0)
-    return fewer
+    return counts
 
 
 def _nearest_measured(seeds: Array, start: int, step: int) -> float:

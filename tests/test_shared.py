@@ -1,0 +1,154 @@
+"""What the trials of a seed share: how much it is, and draws that know of it."""
+
+import math
+
+import numpy as np
+import pytest
+from test_posterior import PRIOR, SPAN, join, make_runs
+
+from raysl.analysis.curves import TAUS, Runs, fit_arm, spectral_sds
+from raysl.analysis.posterior import draw, fit
+from raysl.analysis.shared import Arms, draw_jointly, has_shared_seeds
+
+NUM_DRAWS = 40_000
+
+
+def few_trials(rng=0):
+    """Of an arm with sizes and of a flat one, with three seeds in common."""
+    rng = np.random.default_rng(rng)
+    x = np.array([SPAN.low, SPAN.low, SPAN.high, SPAN.high, math.nan, math.nan, math.nan])
+    return Runs(
+        np.array([0, 0, 0, 0, 1, 1, 1]),
+        x,
+        np.array([3, 5, 3, 7, 3, 5, 7]),
+        rng.normal(25, 3, size=7),
+    )
+
+
+def shift(runs, sd, rng=9):
+    """The trials with an amount added that all of a seed share."""
+    effects = np.random.default_rng(rng).normal(0, sd, size=100)
+    return Runs(runs.arm, runs.x, runs.seed, runs.error + effects[runs.seed])
+
+
+class TestTheJointDraws:
+    @pytest.mark.parametrize("shared_sd", [0.7, 4.0])
+    def test_they_are_the_exact_conditional_gaussian(self, shared_sd):
+        runs, weight = few_trials(), np.array([1.0, 1.0, 0.5, 1.0, 1.0, 0.7, 1.0])
+        sds, i, j = (0.5, 0.9), 8, 1  # noise of the arms, exponent, departure
+        fits = tuple(
+            fit_arm(
+                None if arm else runs.x[runs.arm == arm],
+                runs.error[runs.arm == arm],
+                weight[runs.arm == arm],
+                sds=np.array([sds[arm]]),
+                span=SPAN,
+                prior=PRIOR,
+                level=25.0,
+            )
+            for arm in (0, 1)
+        )
+        thetas, seeds = draw_jointly(
+            Arms(runs=runs, span=SPAN, weight=weight, fits=fits),
+            np.repeat(np.array(sds)[:, None], NUM_DRAWS, axis=1),
+            [np.full(NUM_DRAWS, i), np.zeros(NUM_DRAWS, dtype=int)],
+            [np.full(NUM_DRAWS, j), np.zeros(NUM_DRAWS, dtype=int)],
+            np.full(NUM_DRAWS, shared_sd),
+            np.random.default_rng(0),
+            [np.zeros((NUM_DRAWS, 7)), np.zeros((NUM_DRAWS, 1))],
+        )
+        found = np.column_stack([*thetas, *(seeds[s] for s in (3, 5, 7))])  # [J, 7 + 1 + 3]
+        design = np.zeros((7, 11))
+        design[:4, :7] = SPAN.basis(runs.x[:4])[i]
+        design[4:, 7] = 1
+        design[:, 8:] = runs.seed[:, None] == np.array([3, 5, 7])
+        before = np.array([25.0, PRIOR.slope, *[0.0] * 5, 25.0, 0.0, 0.0, 0.0])
+        own = np.array([PRIOR.level_sd, PRIOR.slope_sd, *(TAUS[j] * spectral_sds())])
+        prior_sds = np.array([*own, PRIOR.level_sd, *[shared_sd] * 3])
+        noise = np.diag(weight / np.array(sds)[runs.arm] ** 2)
+        covariance = np.linalg.inv(design.T @ noise @ design + np.diag(prior_sds**-2))
+        mean = before + covariance @ design.T @ noise @ (runs.error - design @ before)
+        sd = np.sqrt(np.diag(covariance))
+        assert np.abs((found.mean(axis=0) - mean) / sd).max() < 5 / math.sqrt(NUM_DRAWS)
+        apart = (np.cov(found.T) - covariance) / np.outer(sd, sd)
+        assert np.abs(apart).max() < 6 / math.sqrt(NUM_DRAWS)
+
+    def test_where_nothing_is_shared_the_coefficients_stay_as_they_were(self):
+        runs = few_trials()
+        posterior = fit(runs, [False, True], SPAN, PRIOR)
+        half = NUM_DRAWS // 2
+        shared_sd = np.repeat([0.0, 1.0], half)
+        old = [np.ones((NUM_DRAWS, 7)), np.ones((NUM_DRAWS, 1))]
+        thetas, seeds = draw_jointly(
+            posterior.joint,
+            np.ones((2, NUM_DRAWS)),
+            [np.zeros(NUM_DRAWS, dtype=int)] * 2,
+            [np.zeros(NUM_DRAWS, dtype=int)] * 2,
+            shared_sd,
+            np.random.default_rng(0),
+            old,
+        )
+        assert all(np.all(theta[:half] == 1) for theta in thetas)
+        assert all(np.all(theta[half:] != 1) for theta in thetas)
+        assert all(np.all(part[:half] == 0) for part in seeds.values())
+        assert list(seeds) == [3, 5, 7]
+
+
+class TestHowMuchIsShared:
+    def studies(self, sd, num=12):
+        for number in range(num):
+            runs = make_runs(
+                curves=[(30, 5), (28, 7)], sds=[0.5, 0.5], seeds=4, rng=number, offset=0
+            )
+            yield fit(shift(runs, sd, rng=number + 100), [False, False], SPAN, PRIOR)
+
+    def test_nothing_where_there_is_nothing(self):
+        found = list(self.studies(0.0))
+        assert np.median([p.share_weights[0] for p in found]) > 0.9
+        assert np.median([p.correlation for p in found]) < 0.05
+
+    @pytest.mark.parametrize("sd", [1.0, 3.0])
+    def test_its_size_where_it_is_large(self, sd):
+        found = list(self.studies(sd))
+        assert max(p.share_weights[0] for p in found) < 0.02
+        assert np.median([p.shared_sd for p in found]) == pytest.approx(sd, rel=0.45)
+        assert np.median([p.sd for p in found]) == pytest.approx(0.5, rel=0.15)
+
+    def test_its_estimate_of_each_seed_is_what_was_added(self):
+        runs = make_runs(curves=[(30, 5), (28, 7)], sds=[0.3, 0.3], seeds=4, offset=0)
+        moved = shift(runs, 3.0)
+        added = moved.error - runs.error
+        drawn = draw(fit(moved, [False, False], SPAN, PRIOR), 2000, np.random.default_rng(0))
+        for seed in range(4):
+            others = drawn.seeds[seed] - sum(drawn.seeds.values()) / 4
+            wanted = added[moved.seed == seed][0] - np.mean(
+                [added[moved.seed == s][0] for s in range(4)]
+            )
+            assert np.median(others) == pytest.approx(wanted, abs=0.2)
+
+    def test_it_cancels_in_the_difference_of_the_arms_and_not_in_either(self):
+        runs = shift(make_runs(curves=[(30, 5), (28, 7)], sds=[0.3, 0.3], offset=0), 3.0)
+        drawn = draw(fit(runs, [False, False], SPAN, PRIOR), 2000, np.random.default_rng(0))
+        arms = [drawn.errors(arm)[:, 50] for arm in (0, 1)]
+        assert min(arm.std() for arm in arms) > 0.7
+        assert (arms[0] - arms[1]).std() < 0.2
+
+
+class TestWhereItCannotBeMeasured:
+    def test_one_seed_or_no_seed_twice(self):
+        runs = few_trials()
+        assert has_shared_seeds(runs)
+        assert not has_shared_seeds(runs.select(runs.seed == 3))
+        apart = Runs(runs.arm, runs.x, np.arange(len(runs)), runs.error)
+        assert not has_shared_seeds(apart)
+        posterior = fit(apart, [False, True], SPAN, PRIOR)
+        assert posterior.shared_sd == posterior.correlation == 0
+        assert draw(posterior, 10, np.random.default_rng(0)).seeds == {}
+
+    def test_trials_of_many_arms_are_one_study(self):
+        first = make_runs(curves=[(30, 5), (28, 7)], sds=[0.5, 0.5], offset=0)
+        third = make_runs(curves=[(26, 6)], sds=[0.5], rng=5)
+        runs = shift(join([first, Runs(third.arm + 2, third.x, third.seed, third.error)]), 3.0)
+        posterior = fit(runs, [False] * 3, SPAN, PRIOR)
+        assert posterior.correlation > 0.8
+        assert len(draw(posterior, 100, np.random.default_rng(0)).coefficients) == 3
