@@ -27,6 +27,7 @@ bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/views.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/trial_overhead.py
+	$(BIN)/python benchmarks/threshold_design.py --num 100
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'raysl needs Python 3.11 or newer: make PYTHON=python3.12 ...')"

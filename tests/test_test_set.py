@@ -5,9 +5,11 @@ import threading
 
 import numpy as np
 import pytest
+from simulated import flat, line, study
 
 from raysl.analysis import test_set
 from raysl.analysis.scores import Score
+from raysl.analysis.threshold import find_threshold
 from raysl.recipe import Recipe
 from raysl.result import CORRECT_FILE, RESULT_FILE, stored_correct, write_correct
 from raysl.state import Interrupted
@@ -318,3 +320,15 @@ def test_the_probe_of_real_trials_says_what_their_test_images_add(splits, tmp_pa
     third, fourth = (kept[s.where].astype(float) for s in scores[2:])
     variance = np.cov(first - third, second - fourth)[0, 1]  # of two seeds' differences
     assert spread.sd == pytest.approx(100 * np.sqrt(max(variance, 0) / len(splits.test)))
+
+
+def test_a_threshold_holds_less_surely_for_other_test_images():
+    scores = study(line(80, through=1500, slope=3), flat(80.0), seeds=4, sd=0.3)
+    here = find_threshold(scores)
+    general = find_threshold(scores, test_set_sd=1.0)
+    assert (here.low, here.high, here.kind) == (general.low, general.high, general.kind)
+    assert general.notes[:-1] == here.notes
+    assert general.notes[-1].startswith("For test images in general, not these alone: ")
+    assert here.sentence() not in general.notes[-1]
+    exact = find_threshold(scores, test_set_sd=0.0)
+    assert exact.notes[-1].endswith(here.sentence())

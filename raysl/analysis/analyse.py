@@ -11,6 +11,7 @@ from raysl.analysis.frontier import find_frontier, scores_by_label_size
 from raysl.analysis.frontier_answer import Frontier
 from raysl.analysis.levels import Noise, pooled_noise
 from raysl.analysis.scores import scores_from_results
+from raysl.analysis.test_set import Flags
 from raysl.analysis.tuning import SearchedCell, is_finite, searched_cells
 from raysl.analysis.wording import (
     count,
@@ -81,9 +82,16 @@ class Analysis:
 
 
 def analyse(
-    study: Mapping[str, Any], table: Any, *, importance: Importance | None = None
+    study: Mapping[str, Any],
+    table: Any,
+    *,
+    importance: Importance | None = None,
+    correct: Mapping[str, Flags] | None = None,
 ) -> Analysis:
-    """Curves and thresholds of the confirmation on test, and the search on val."""
+    """Curves and thresholds of the confirmation on test, and the search on val.
+
+    correct: which test images each trial got right, by its digest, where trials tell it.
+    """
     rows = table.to_pylist()
     metric, size_axis = f"test/{study['objective']}", study["size_axis"]
     confirmed = [row for row in rows if row["phase"] == "confirm"]
@@ -105,6 +113,7 @@ def analyse(
                     healthy=healthy,
                     ranked=scores if arm == methods[0] else [],
                     noise=noise, metric=metric, unit=unit,
+                    correct={f"trial {digest}": c for digest, c in (correct or {}).items()},
                 )
             )  # fmt: skip
     frontier, why = _frontier(study, table, further, metric=metric)

@@ -11,6 +11,7 @@ from raysl.analysis.levels import Curve, Noise, make_curves
 from raysl.analysis.models import ModelComparison, compare_models
 from raysl.analysis.ranking import Ranking, rank_arms, ranking_sizes
 from raysl.analysis.scores import Score
+from raysl.analysis.test_set import Flags, ImageSpread, test_set_sd
 from raysl.analysis.threshold import find_threshold
 from raysl.analysis.wording import arm_title, count, listed, metric_title, points
 
@@ -23,7 +24,7 @@ class Comparison:
 
     threshold: None for the `reason`, a sentence. notes: sentences beside either. rankings, claims:
     of three or more arms. models: other families of curves, where there is a threshold. point: one
-    point in units of the metric.
+    point in units of the metric. test_set: what the choice of test images adds, where it is known.
     """
 
     where: Mapping[str, Any]
@@ -33,6 +34,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     rankings: tuple[Ranking, ...] = ()
     claims: tuple[Claim, ...] = ()
+    test_set: ImageSpread | None = None
     models: ModelComparison | None = None
     point: float = 1.0
 
@@ -48,11 +50,18 @@ def compare(
     noise: Noise,
     metric: str,
     unit: str,
+    correct: Mapping[str, Flags],
 ) -> Comparison:
-    """One arm beside the baseline; healthy: without collapsed trials; ranked: to be ranked."""
+    """One arm beside the baseline; healthy: without collapsed trials; ranked: to be ranked.
+
+    correct: by a score's `where`, which test images its trial got right, of the trials that tell.
+    """
     baseline = study["baseline"]
-    threshold, reason = _threshold(study, arm, scores, metric=metric, unit=unit)
-    notes = meanings(study, where)
+    spread, untold = _test_set(arm, baseline, scores, correct)
+    threshold, reason = _threshold(
+        study, arm, scores, metric=metric, unit=unit, test_set_sd=spread.sd if spread else None
+    )
+    notes = meanings(study, where) + untold + ([spread.sentence()] if spread else [])
     left_out = {s.where for s in scores if s.arm in (arm, baseline)} - {s.where for s in healthy}
     if threshold is not None and left_out:
         other, why = _threshold(study, arm, healthy, metric=metric, unit=unit)
@@ -70,6 +79,7 @@ def compare(
         claims=claims,
         models=None if threshold is None else families_of(scores, threshold, point=point),
         point=point,
+        test_set=spread,
     )
 
 
@@ -121,6 +131,18 @@ def families_of(scores: Sequence[Score], threshold: Threshold, *, point: float) 
     )
 
 
+def _test_set(
+    arm: str, baseline: str | None, scores: Sequence[Score], correct: Mapping[str, Flags]
+) -> tuple[ImageSpread | None, list[str]]:
+    """What the choice of test images adds, or why that cannot be told."""
+    if baseline is None or not correct:
+        return None, []
+    try:
+        return test_set_sd(scores, correct, arm=arm, baseline=baseline), []
+    except ValueError as error:  # one seed
+        return None, [str(error)]
+
+
 def meanings(study: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
     """What a combination asks, a sentence for each axis of which the study says it."""
     known = study.get("meanings", {})
@@ -128,7 +150,13 @@ def meanings(study: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
 
 
 def _threshold(
-    study: Mapping[str, Any], arm: str, scores: Sequence[Score], *, metric: str, unit: str
+    study: Mapping[str, Any],
+    arm: str,
+    scores: Sequence[Score],
+    *,
+    metric: str,
+    unit: str,
+    test_set_sd: float | None = None,
 ) -> tuple[Threshold | None, str]:
     """The threshold, or why there is none; neither where the study asks for none."""
     baseline = study["baseline"]
@@ -139,7 +167,10 @@ def _threshold(
     if absent:
         return None, f"No threshold: no trial of {listed(absent)} has finished with {metric}."
     design = study.get("design") or {}
-    options: dict[str, Any] = {"point": size_of_a_point(metric, scores)}
+    options: dict[str, Any] = {
+        "point": size_of_a_point(metric, scores),
+        "test_set_sd": test_set_sd,
+    }
     if design:
         options |= {"margin": design["margin"], "prior": _prior(design)}
     if study.get("planner") == "threshold":

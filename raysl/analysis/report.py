@@ -12,6 +12,7 @@ from raysl.analysis.decisions import read_search
 from raysl.analysis.drawings import draw_all
 from raysl.analysis.page import make_page
 from raysl.analysis.summary import summarise
+from raysl.analysis.test_set import read_correct
 from raysl.config import to_dict
 from raysl.result import RESULT_FILE, write_atomically
 from raysl.study.ledger import PROPOSAL_FILE, read_study
@@ -46,7 +47,9 @@ def write_report(study_directory: Path, *, importance: Importance | None = None)
     if importance is None:
         path = study_directory / IMPORTANCE_FILE
         importance = json.loads(path.read_text()) if path.exists() else {}
-    analysis = analyse(study, table, importance=importance)
+    digests = table.column("digest").to_pylist()
+    correct = read_correct(study_directory, digests, f"test/{study['objective']}")
+    analysis = analyse(study, table, importance=importance, correct=correct)
     drawings = draw_all(analysis, read_search(study, table, metric=analysis.metric))
     content = finite(
         summarise(

@@ -64,6 +64,9 @@ def _comparison(comparison: Comparison, *, metric: str) -> dict[str, Any]:
     known = {
         "where": dict(comparison.where),
         "notes": list(comparison.notes),
+        "test_set": None
+        if comparison.test_set is None
+        else dataclasses.asdict(comparison.test_set) | {"sentence": comparison.test_set.sentence()},
         "rankings": [
             dataclasses.asdict(ranking) | {"sentence": ranking.sentence()}
             for ranking in comparison.rankings

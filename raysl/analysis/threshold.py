@@ -24,13 +24,14 @@ from raysl.analysis.bands import (
     within,
 )
 from raysl.analysis.checks import check_sizes, check_units, missing_cells, notes_on
-from raysl.analysis.curves import Prior, Range, Runs
+from raysl.analysis.curves import Array, Prior, Range, Runs
 from raysl.analysis.explain import notes_on_fit, reading, why_no_noise, why_undecided
 from raysl.analysis.levels import Noise, group_cells, pooled_noise
 from raysl.analysis.posterior import Posterior, draw, fit
 from raysl.analysis.scores import Score, check_scores, choose_arms
 from raysl.analysis.switch import sign_changes, switch_points
-from raysl.analysis.verdict import judge
+from raysl.analysis.test_set import for_population
+from raysl.analysis.verdict import Verdict, judge
 from raysl.rng import numpy_generator
 
 
@@ -48,6 +49,7 @@ def find_threshold(
     asked: tuple[float, float] | None = None,
     unit: str = "images",
     point: float = 1.0,
+    test_set_sd: float | None = None,
 ) -> Threshold:
     """The threshold of `arm` over `baseline`; ValueError where the scores cannot hold one.
 
@@ -55,6 +57,8 @@ def find_threshold(
     seeds, used in place of the measured one. prior: of the curves and the noise, in points. asked:
     the range of sizes that the question is about, by default that of the sizes both arms have.
     point: what counts as a point of the metric; 1 for percent, 0.01 for metrics in 0 to 1.
+    test_set_sd: what the choice of test images adds to the difference (`test_set`); where given, a
+    note says what holds for other test images too.
     """
     _check_arguments(margin=margin, confidence=confidence, point=point)
     scores = check_scores(scores)
@@ -94,25 +98,17 @@ def find_threshold(
     posterior = fit(runs, (flat[baseline], flat[arm]), span, prior or Prior())
     drawn = draw(posterior, draws, numpy_generator(seed, "threshold"))
     lead = (drawn.errors(0) - drawn.errors(1)) * point  # [J, K] along the range
-    verdict = judge(span.knots, lead - margin, sd=posterior.sd * point, confidence=confidence)
-    verdict = dataclasses.replace(
-        verdict,
-        point=within(verdict.point, (low, high)),
-        low=within(verdict.low, (low, high)),
-        high=within(verdict.high, (low, high)),
-    )
-    kind = verdict.kind
-    if kind == "found" and not common[0] <= verdict.low <= verdict.high <= common[-1]:
-        kind = "undetermined"  # the interval lies where nothing was measured
-    return Threshold(
+
+    def judged(lead: Array) -> tuple[Verdict, dict[str, Any]]:
+        sd = posterior.sd * point
+        return answer_of(judge(span.knots, lead - margin, sd=sd, confidence=confidence), known)
+
+    verdict, answer = judged(lead)
+    threshold = Threshold(
         **known,
-        kind=kind,
+        **answer,
         noise=noise if noise.source == "assumed" else _noise(posterior, noise, point),
         correlation=posterior.correlation,
-        point=verdict.point if low < verdict.point < high else None,
-        low=verdict.low,
-        high=verdict.high,
-        masses=verdict.masses,
         differences=at_sizes(drawn, measured, point=point, confidence=confidence),
         band=along_the_range(span, lead, confidence=confidence),
         crossings=crossings(span.knots, lead - margin, ends=(low, high), confidence=confidence),
@@ -122,11 +118,36 @@ def find_threshold(
         ),
         places=places(span, lead - margin),
         residuals=residuals_of(posterior, (baseline, arm)),
-        reason=why_undecided(verdict, known["asked"], known["sizes"])
-        if kind == "undetermined"
-        else "",
         notes=(*notes_on_fit(posterior, drawn, verdict, noise=noise, known=known), *notes),
     )
+    if test_set_sd is None:
+        return threshold
+    _, answer = judged(for_population(lead, test_set_sd, numpy_generator(seed, "test set")))
+    other = dataclasses.replace(threshold, **answer, differences=())  # their intervals are narrower
+    note = f"For test images in general, not these alone: {other.sentence()}"
+    return dataclasses.replace(threshold, notes=(*threshold.notes, note))
+
+
+def answer_of(verdict: Verdict, known: Mapping[str, Any]) -> tuple[Verdict, dict[str, Any]]:
+    """The verdict within the range asked for, and what it makes of a `Threshold`."""
+    ends, (first, last) = known["asked"], known["sizes"]
+    verdict = dataclasses.replace(
+        verdict,
+        point=within(verdict.point, ends),
+        low=within(verdict.low, ends),
+        high=within(verdict.high, ends),
+    )
+    kind = verdict.kind
+    if kind == "found" and not first <= verdict.low <= verdict.high <= last:
+        kind = "undetermined"  # the interval lies where nothing was measured
+    return verdict, {
+        "kind": kind,
+        "point": verdict.point if ends[0] < verdict.point < ends[1] else None,
+        "low": verdict.low,
+        "high": verdict.high,
+        "masses": verdict.masses,
+        "reason": why_undecided(verdict, ends, (first, last)) if kind == "undetermined" else "",
+    }
 
 
 def _check_arguments(*, margin: float, confidence: float, point: float) -> None:

@@ -16,6 +16,7 @@ from raysl.evaluation.features import (
     Predictions,
     evaluating,
     extract,
+    top_correct,
 )
 from raysl.views import ViewConfig
 
@@ -151,17 +152,6 @@ def evaluate(
         evaluation.protocols[name] = protocol.VERSION
         evaluation.details[name] = dict(predictions.details)
     return evaluation
-
-
-def top_correct(scores: Tensor, labels: Tensor, k: int) -> Tensor:
-    """Whether each row's label is among its k largest scores, bool [N]; as `top_accuracy` counts.
-
-    Of equal scores the first wins, and a class without a score (-inf) is never right.
-    """
-    own = scores.gather(1, labels[:, None])  # [N, 1]
-    earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
-    rank = ((scores > own) | ((scores == own) & earlier)).sum(dim=1)  # [N]
-    return (rank < k) & own[:, 0].isfinite()
 
 
 def require_labels(images: Images, split: str, num_classes: int) -> None:

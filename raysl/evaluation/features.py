@@ -79,12 +79,17 @@ def evaluating(encoder: nn.Module) -> Iterator[None]:
 
 
 def top_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
-    """Percent of the rows whose label is among the k largest scores; of equal ones the first wins.
+    """Percent of the rows that `top_correct` calls right."""
+    return float(top_correct(scores, labels, k).double().mean() * 100)
 
-    Counted rather than sorted, so that ties and classes without a score fall the same way on
-    every device.
+
+def top_correct(scores: Tensor, labels: Tensor, k: int) -> Tensor:
+    """Whether each row's label is among its k largest scores, of equal ones the first, bool [N].
+
+    Counted rather than sorted, so that ties and classes without a score (-inf, never right) fall
+    the same way on every device.
     """
     own = scores.gather(1, labels[:, None])  # [N, 1]
     earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
     rank = ((scores > own) | ((scores == own) & earlier)).sum(dim=1)  # [N]
-    return float(((rank < k) & own[:, 0].isfinite()).double().mean() * 100)
+    return (rank < k) & own[:, 0].isfinite()
