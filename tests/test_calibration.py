@@ -1,7 +1,7 @@
 """Simulated studies on fixed seeds: what is claimed with 90 % is true in about 90 %.
 
-The interval is deliberately the 93 % credible one (`verdict.CALIBRATION`), so on a fixed grid it may
-cover more than 90 %.
+The interval is deliberately the 93 % credible one (`verdict.CALIBRATION`), so on a fixed grid it
+may cover more than 90 %.
 """
 
 import math
@@ -43,9 +43,9 @@ def power_laws(seeds, sd):
         yield truth, simulated(rng, base, arm, seeds=seeds, sd=sd)
 
 
-def kinked():
+def kinked(num=NUM_WORLDS):
     x = np.log(SIZES)
-    for world in range(NUM_WORLDS):
+    for world in range(num):
         rng = np.random.default_rng([world, 99])
         while True:
             knots = rng.uniform(-8, 2) + np.cumsum([0, *rng.uniform(0.1, 4, size=5)])
@@ -153,14 +153,12 @@ class TestTheIntervalCovers:
         assert 0.84 <= np.mean(hits) <= 0.99
 
     def test_wiggly_curves_because_curves_may_depart_from_power_laws(self, monkeypatch):
-        hits, _ = answers(grid_of("misspecified", 100))
-        kinked_hits, _ = answers(kinked())
+        wiggly, _ = answers(grid_of("misspecified", 60))
+        hits, _ = answers(kinked(120))
         monkeypatch.setattr(curves, "TAUS", np.full(len(curves.TAUS), 1e-3))
-        stiff, _ = answers(grid_of("misspecified", 100))
-        stiff_kinked, _ = answers(kinked())
-        assert np.mean(hits) >= 0.85
+        stiff, _ = answers(kinked(120))
+        assert np.mean(wiggly) >= 0.85
         assert np.mean(hits) >= np.mean(stiff) + 0.03
-        assert np.mean(kinked_hits) >= np.mean(stiff_kinked) + 0.03
 
 
 class TestTheKindIsRight:

@@ -78,6 +78,7 @@ def log_likelihood(x, error, *, sd, level):
 class TestTheNoise:
     def test_its_posterior_is_the_product_over_the_arms_each_with_an_own_factor(self):
         runs = make_runs(curves=[(30, 5), (28, 7)], sds=[0.4, 0.8], num_sizes=3, seeds=2)
+        runs = Runs(runs.arm, runs.x, np.arange(len(runs)), runs.error)  # no seed twice
         posterior = posterior_of(runs, robust=False)
         level = runs.error.mean()
         sds = PRIOR.sd * NOISE_FACTORS

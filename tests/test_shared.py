@@ -8,7 +8,7 @@ from test_posterior import PRIOR, SPAN, join, make_runs
 
 from raysl.analysis.curves import TAUS, Runs, fit_arm, spectral_sds
 from raysl.analysis.posterior import draw, fit
-from raysl.analysis.shared import Arms, draw_jointly, has_shared_seeds
+from raysl.analysis.shared import Arms, Given, draw_jointly, has_shared_seeds
 
 NUM_DRAWS = 40_000
 
@@ -32,8 +32,8 @@ def shift(runs, sd, rng=9):
 
 
 class TestTheJointDraws:
-    @pytest.mark.parametrize("shared_sd", [0.7, 4.0])
-    def test_they_are_the_exact_conditional_gaussian(self, shared_sd):
+    @pytest.mark.parametrize(("shared_sd", "own_sd"), [(0.7, 0.0), (4.0, 0.0), (0.7, 1.3)])
+    def test_they_are_the_exact_conditional_gaussian(self, shared_sd, own_sd):
         runs, weight = few_trials(), np.array([1.0, 1.0, 0.5, 1.0, 1.0, 0.7, 1.0])
         sds, i, j = (0.5, 0.9), 8, 1  # noise of the arms, exponent, departure
         fits = tuple(
@@ -48,23 +48,31 @@ class TestTheJointDraws:
             )
             for arm in (0, 1)
         )
-        thetas, seeds = draw_jointly(
-            Arms(runs=runs, span=SPAN, weight=weight, fits=fits),
-            np.repeat(np.array(sds)[:, None], NUM_DRAWS, axis=1),
+        given = Given(
             [np.full(NUM_DRAWS, i), np.zeros(NUM_DRAWS, dtype=int)],
             [np.full(NUM_DRAWS, j), np.zeros(NUM_DRAWS, dtype=int)],
+            np.repeat(np.array(sds)[:, None], NUM_DRAWS, axis=1),
             np.full(NUM_DRAWS, shared_sd),
+            np.full(NUM_DRAWS, own_sd),
+        )
+        thetas, parts = draw_jointly(
+            Arms(runs=runs, span=SPAN, weight=weight, fits=fits),
+            given,
             np.random.default_rng(0),
             [np.zeros((NUM_DRAWS, 7)), np.zeros((NUM_DRAWS, 1))],
         )
-        found = np.column_stack([*thetas, *(seeds[s] for s in (3, 5, 7))])  # [J, 7 + 1 + 3]
-        design = np.zeros((7, 11))
+        keys = [(None, s) for s in (3, 5, 7)] + [(0, s) for s in (3, 5, 7) if own_sd]
+        found = np.column_stack([*thetas, *(parts[key] for key in keys)])  # [J, 7 + 1 + 3 (+ 3)]
+        design = np.zeros((7, found.shape[1]))
         design[:4, :7] = SPAN.basis(runs.x[:4])[i]
         design[4:, 7] = 1
-        design[:, 8:] = runs.seed[:, None] == np.array([3, 5, 7])
-        before = np.array([25.0, PRIOR.slope, *[0.0] * 5, 25.0, 0.0, 0.0, 0.0])
+        design[:, 8:11] = runs.seed[:, None] == np.array([3, 5, 7])
+        design[:4, 11:] = design[:4, 8 : 8 + design.shape[1] - 11]
+        before = np.zeros(found.shape[1])
+        before[[0, 1, 7]] = 25.0, PRIOR.slope, 25.0
         own = np.array([PRIOR.level_sd, PRIOR.slope_sd, *(TAUS[j] * spectral_sds())])
-        prior_sds = np.array([*own, PRIOR.level_sd, *[shared_sd] * 3])
+        of_parts = [*[shared_sd] * 3, *[own_sd] * (len(keys) - 3)]
+        prior_sds = np.array([*own, PRIOR.level_sd, *of_parts])
         noise = np.diag(weight / np.array(sds)[runs.arm] ** 2)
         covariance = np.linalg.inv(design.T @ noise @ design + np.diag(prior_sds**-2))
         mean = before + covariance @ design.T @ noise @ (runs.error - design @ before)
@@ -77,21 +85,19 @@ class TestTheJointDraws:
         runs = few_trials()
         posterior = fit(runs, [False, True], SPAN, PRIOR)
         half = NUM_DRAWS // 2
-        shared_sd = np.repeat([0.0, 1.0], half)
         old = [np.ones((NUM_DRAWS, 7)), np.ones((NUM_DRAWS, 1))]
-        thetas, seeds = draw_jointly(
-            posterior.joint,
+        given = Given(
+            [np.zeros(NUM_DRAWS, dtype=int)] * 2,
+            [np.zeros(NUM_DRAWS, dtype=int)] * 2,
             np.ones((2, NUM_DRAWS)),
-            [np.zeros(NUM_DRAWS, dtype=int)] * 2,
-            [np.zeros(NUM_DRAWS, dtype=int)] * 2,
-            shared_sd,
-            np.random.default_rng(0),
-            old,
+            np.repeat([0.0, 1.0], half),
+            np.zeros(NUM_DRAWS),
         )
+        thetas, parts = draw_jointly(posterior.joint, given, np.random.default_rng(0), old)
         assert all(np.all(theta[:half] == 1) for theta in thetas)
         assert all(np.all(theta[half:] != 1) for theta in thetas)
-        assert all(np.all(part[:half] == 0) for part in seeds.values())
-        assert list(seeds) == [3, 5, 7]
+        assert all(np.all(part[:half] == 0) for part in parts.values())
+        assert list(parts) == [(arm, seed) for arm in (None, 0) for seed in (3, 5, 7)]
 
 
 class TestHowMuchIsShared:
@@ -104,13 +110,13 @@ class TestHowMuchIsShared:
 
     def test_nothing_where_there_is_nothing(self):
         found = list(self.studies(0.0))
-        assert np.median([p.share_weights[0] for p in found]) > 0.9
+        assert np.median([p.share_weights[0, 0] for p in found]) > 0.9
         assert np.median([p.correlation for p in found]) < 0.05
 
     @pytest.mark.parametrize("sd", [1.0, 3.0])
     def test_its_size_where_it_is_large(self, sd):
         found = list(self.studies(sd))
-        assert max(p.share_weights[0] for p in found) < 0.02
+        assert max(p.share_weights[0, 0] for p in found) < 0.02
         assert np.median([p.shared_sd for p in found]) == pytest.approx(sd, rel=0.45)
         assert np.median([p.sd for p in found]) == pytest.approx(0.5, rel=0.15)
 
@@ -120,7 +126,7 @@ class TestHowMuchIsShared:
         added = moved.error - runs.error
         drawn = draw(fit(moved, [False, False], SPAN, PRIOR), 2000, np.random.default_rng(0))
         for seed in range(4):
-            others = drawn.seeds[seed] - sum(drawn.seeds.values()) / 4
+            others = drawn.parts[None, seed] - sum(drawn.parts[None, s] for s in range(4)) / 4
             wanted = added[moved.seed == seed][0] - np.mean(
                 [added[moved.seed == s][0] for s in range(4)]
             )
@@ -143,7 +149,7 @@ class TestWhereItCannotBeMeasured:
         assert not has_shared_seeds(apart)
         posterior = fit(apart, [False, True], SPAN, PRIOR)
         assert posterior.shared_sd == posterior.correlation == 0
-        assert draw(posterior, 10, np.random.default_rng(0)).seeds == {}
+        assert draw(posterior, 10, np.random.default_rng(0)).parts == {}
 
     def test_trials_of_many_arms_are_one_study(self):
         first = make_runs(curves=[(30, 5), (28, 7)], sds=[0.5, 0.5], offset=0)

@@ -172,7 +172,7 @@ class TestTheSizesThatAreCompared:
         assert (behind.low, behind.high, behind.point) == (8 * low, 8 * low, None)
 
     def test_of_an_arm_that_stops_being_ahead_too(self):
-        threshold = find_threshold(study(line(80, through=560, slope=-3), flat(80)))
+        threshold = find_threshold(study(line(80, through=600, slope=-3), flat(80)))
         assert threshold.crossings[0].low == 500
         assert threshold.kind == "undetermined"
         assert "may fall from above zero to below" in threshold.sentence()

@@ -15,6 +15,7 @@ from raysl.analysis.verdict import DOUBTFUL, SURE, Verdict, credible_tail
 from raysl.analysis.wording import about, arm_title, count, listed, number, points, probability
 
 REDRAWN = 0.05  # share of drawn curves that got worse with more images, worth a word
+NOTICED = 0.3  # of the noise of one trial, worth a word
 BENT = 0.1  # probability of a curve that falls on the way, or crosses again beyond, worth a word
 FURTHER = math.log(2)  # how far beyond the range the curves are looked at, in e-folds
 TIGHTEST = 1.05  # ratio of an interval's ends, where n* lies close to an end of the range
@@ -120,6 +121,11 @@ def _on_noise(posterior: Posterior, noise: Noise, known: Mapping[str, Any]) -> s
         text += (
             f" beside sd {posterior.shared_sd:.2f} that all trials of a seed share, which cancels "
             "between arms with the same seeds"
+        )
+    if posterior.own_shared_sd > NOTICED * posterior.sd:
+        text += (
+            f"; sd {posterior.own_shared_sd:.2f} that the trials of a seed and an arm share at all "
+            "sizes does not cancel"
         )
     return text + "."
 

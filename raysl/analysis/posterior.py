@@ -26,9 +26,12 @@ from raysl.analysis.curves import (
     fit_arm,
 )
 from raysl.analysis.shared import (
+    OWN_SHARES,
     REDRAWS,
     SHARES,
     Arms,
+    Given,
+    Part,
     draw_jointly,
     has_shared_seeds,
     measure_shares,
@@ -45,7 +48,8 @@ REWEIGHTINGS = 3
 class Posterior:
     """Of the curves of A arms, given their trials.
 
-    sd_weights: of the shared noise on its grid [G]. share_weights: of `SHARES` [H]. offsets: what
+    sd_weights: of the shared noise on its grid [G]. share_weights: of `SHARES` and
+    `OWN_SHARES` [H, I]. offsets: what
     was taken for shared by the trials of each seed when the arms were fitted one by one [N].
     """
 
@@ -71,12 +75,18 @@ class Posterior:
     @functools.cached_property
     def shared_sd(self) -> float:
         """Posterior mean of the sd of what trials of one seed share, in points."""
-        return self.sd * float(self.share_weights @ SHARES)
+        return self.sd * float(self.share_weights.sum(axis=1) @ SHARES)
+
+    @functools.cached_property
+    def own_shared_sd(self) -> float:
+        """The same of what only the trials of one seed and one arm share."""
+        return self.sd * float(self.share_weights.sum(axis=0) @ OWN_SHARES)
 
     @functools.cached_property
     def correlation(self) -> float:
         """Of the noise of two trials with one seed."""
-        return float(self.share_weights @ (SHARES**2 / (1 + SHARES**2)))
+        a, b = SHARES[:, None] ** 2, OWN_SHARES**2
+        return float((self.share_weights * (a / (1 + a + b))).sum())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,8 +94,8 @@ class Draws:
     """Samples of everything unknown, arm by arm.
 
     sds: of the noise of a trial [A, J]. rejected: the share of each arm's draws that had S < 0 and
-    were drawn again [A]; above `FALLING` they were kept. seeds: seed -> its shared part [J].
-    shared_sd: of the shared part of a seed that has not been seen [J].
+    were drawn again [A]; above `FALLING` they were kept. parts: what the trials of a seed, or of a
+    seed and an arm, share [J] each; shared_sd, own_sd: of a part that no trial has yet [J].
     """
 
     span: Range
@@ -93,8 +103,9 @@ class Draws:
     exponents: Sequence[Indices]
     coefficients: Sequence[Array]
     rejected: Array
-    seeds: dict[int, Array]
+    parts: dict[Part, Array]
     shared_sd: Array
+    own_sd: Array
 
     def errors(self, arm: int, x: Array | None = None) -> Array:
         """Error of an arm at log sizes x [K], by default at the knots, in each draw [J, K]."""
@@ -117,13 +128,13 @@ def fit(
     """
     fit_all = functools.partial(_fit, runs, tuple(flat), span, prior)
     weight, offsets = np.ones(len(runs)), np.zeros(len(runs))
-    posterior = fit_all(weight, offsets, np.where(SHARES == 0, 1.0, 0.0))
+    posterior = fit_all(weight, offsets, (SHARES[:, None] + OWN_SHARES == 0) * 1.0)
     if has_shared_seeds(runs):
         for _ in range(2):  # the second time with the curves that are left without the shared part
             shares, offsets = measure_shares(
                 posterior.joint, sds=posterior.sds, likely_sd=posterior.sd, prior=prior
             )
-            if shares[0] > 0.9:
+            if shares[0, 0] > 0.9:
                 break
             posterior = fit_all(weight, offsets, shares)
     limit = TRIGGER
@@ -224,16 +235,14 @@ def draw(posterior: Posterior, num_draws: int, rng: np.random.Generator) -> Draw
         exponents.append(b)
         departures.append(t)
         coefficients.append(theta)
-    share = SHARES[rng.choice(len(SHARES), size=num_draws, p=posterior.share_weights)]
-    shared_sd = share * sds.mean(axis=0)
-    seeds: dict[int, Array] = {}
-    if shared_sd.any():
-        coefficients, seeds = draw_jointly(
+    weights = posterior.share_weights.ravel()
+    i, k = np.divmod(rng.choice(len(weights), size=num_draws, p=weights), len(OWN_SHARES))
+    shared_sd, own_sd = SHARES[i] * sds.mean(axis=0), OWN_SHARES[k] * sds.mean(axis=0)
+    parts: dict[Part, Array] = {}
+    if shared_sd.any() or own_sd.any():
+        coefficients, parts = draw_jointly(
             posterior.joint,
-            sds,
-            exponents,
-            departures,
-            shared_sd,
+            Given(exponents, departures, sds, shared_sd, own_sd),
             rng,
             coefficients,
             rising=[
@@ -248,8 +257,9 @@ def draw(posterior: Posterior, num_draws: int, rng: np.random.Generator) -> Draw
         exponents=exponents,
         coefficients=coefficients,
         rejected=rejected,
-        seeds=seeds,
+        parts=parts,
         shared_sd=shared_sd,
+        own_sd=own_sd,
     )
 
 

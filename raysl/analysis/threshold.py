@@ -171,7 +171,7 @@ def _runs(scores: Sequence[Score], arm: str, point: float) -> Runs:
 
 def _noise(posterior: Posterior, measured: Noise, point: float) -> Noise:
     """The sd of one trial as the fit sees it, what a seed's trials share included."""
-    shared = posterior.shared_sd
+    shared = math.hypot(posterior.shared_sd, posterior.own_shared_sd)
     return Noise(
         sd=math.hypot(posterior.sd, shared) * point, df=measured.df, source=measured.source
     )

@@ -12,7 +12,7 @@ Kind = Literal["found", "always", "never", "several", "undetermined"]
 
 SURE = 0.95  # the probability that a claim needs
 DOUBTFUL = 0.2  # no single threshold where D changes sign twice with this probability ...
-REVERSED = 0.5  # ... and no threshold at all, but several crossings, with this one
+REVERSED = 0.6  # ... and no threshold at all, but several crossings, with this one
 # A search that stops when its interval is narrow selects lucky intervals: the credible interval is
 # therefore wider than the confidence that is claimed, 93 % for 90 %.
 CALIBRATION = 0.7

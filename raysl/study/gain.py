@@ -92,23 +92,32 @@ class Known:
 class Table:
     """The covariance of each method's log n* with what trials would measure.
 
-    seed: of the shared parts of seeds that no trial has had yet.
+    seed: of the shared parts of seeds that no trial has had yet. fresh: each of the trials stands
+    for one with a seed of its own, whatever it says; what all arms share is left to cancel.
     """
 
-    def __init__(self, known: Known, trials: Sequence[Candidate], *, seed: int):
+    def __init__(
+        self, known: Known, trials: Sequence[Candidate], *, seed: int, fresh: bool = False
+    ):
         draws = known.draws
         m, num_draws = known.switches.shape
-        shared = dict(draws.seeds)
+        parts = dict(draws.parts)
         rng = numpy_generator(seed, "new seeds")
         columns = np.empty((m + len(trials), num_draws))
         columns[:m] = known.switches
-        for number, trial in enumerate(trials, start=m):
-            if trial.seed not in shared:
-                shared[trial.seed] = draws.shared_sd * rng.standard_normal(num_draws)
-            columns[number] = known.at_sizes[trial.arm, :, trial.size or 0] + shared[trial.seed]
+        self.noise = (draws.sds**2).mean(axis=1)[[trial.arm for trial in trials]]
+        for number, trial in enumerate(trials):
+            columns[m + number] = known.at_sizes[trial.arm, :, trial.size or 0]
+            if fresh:
+                self.noise[number] += np.mean(draws.own_sd**2)
+                continue
+            of_arm = [] if trial.size is None else [((trial.arm, trial.seed), draws.own_sd)]
+            for key, sd in [((None, trial.seed), draws.shared_sd), *of_arm]:
+                if key not in parts:
+                    parts[key] = sd * rng.standard_normal(num_draws)
+                columns[m + number] += parts[key]
         self.num_draws, self.num_methods = num_draws, m
         self.covariance = np.cov(columns)
-        self.noise = (draws.sds**2).mean(axis=1)[[trial.arm for trial in trials]]
         variance = self.variances.copy()  # before anything is measured
         self.weight = 1 / np.maximum(variance, 1e-12)
         self.sd = float(np.sqrt(variance.mean()))

@@ -1,7 +1,8 @@
 """When a search for a threshold knows enough, or cannot come to know enough for its budget.
 
-A look happens every few trials. The rule must hold at two looks in a row: an interval that is
-narrow by luck seldom stays so, and intervals selected for being narrow cover too little.
+A look happens every few trials. An interval must be narrow at two looks in a row: one that is
+narrow by luck seldom stays so, and intervals selected for being narrow cover too little. That there
+is no crossing needs one look: at the top of the range a second one costs as much as all before it.
 """
 
 import math
@@ -17,8 +18,6 @@ from raysl.study.design import Designer
 from raysl.study.gain import Candidate, Outcome, Table
 
 MIN_RUNS_AT_END = 10  # before a search may end with "no crossing"
-CERTAIN = 0.99  # one look is enough for "no crossing" where it has this probability
-CERTAIN = 0.99  # one look is enough for "no crossing" where it has this probability
 NEAR_END = math.log(2)  # "nowhere ahead" needs both arms measured within a doubling of the top
 MIN_RUNS_TO_DESPAIR = 16  # before a forecast may end a search
 MOST_STEPS = 400
@@ -43,19 +42,17 @@ def why_stop(
         return None
     looks = [finished[: last - every], finished[:last]]
     goals = [_goals(designer, look) for look in looks]
-    if None not in goals[1] and (goals[0] == goals[1] or _no_crossing(designer, looks[1])):
-        looked = "two looks in a row" if goals[0] == goals[1] else f"P above {CERTAIN:.0%}"
-        return f"Enough is known: {listed(sorted(set(map(str, goals[1]))))}, {looked}."
+    verdicts = designer.known(looks[1]).verdicts
+    no_crossing = all(verdict.kind in ("always", "never") for verdict in verdicts)
+    if None not in goals[1] and (goals[0] == goals[1] or no_crossing):
+        looked = "" if no_crossing else ", at two looks in a row"
+        return f"Enough is known: {listed(sorted(set(map(str, goals[1]))))}{looked}."
     if math.isinf(trials_left) and math.isinf(cost_left):
         return None
     if last - every < MIN_RUNS_TO_DESPAIR:
         return None
-    masses = [verdict.masses for verdict in designer.known(looks[1]).verdicts]
-    if any(mass.inside < 0.5 for mass in masses):
-        return None  # "no crossing" is what the search is about to find, not an interval
-    masses = [verdict.masses for verdict in designer.known(looks[1]).verdicts]
-    if any(mass.inside < 0.5 for mass in masses):
-        return None  # "no crossing" is what the search is about to find, not an interval
+    if any(verdict.masses.inside < 0.5 for verdict in verdicts):
+        return None  # it is about to find that there is no crossing, and needs no interval
     needs = [forecast(designer, look, costs) for look in looks]
     if all(trials > trials_left or cost > cost_left for trials, cost in needs):
         trials = needs[1][0]
@@ -65,18 +62,6 @@ def why_stop(
             f"{designer.design.target_ratio:g}: that is expected to take {expected}."
         )
     return None
-
-
-def _no_crossing(designer: Designer, finished: Sequence[Outcome]) -> bool:
-    """Whether that is certain for every method."""
-    masses = [verdict.masses for verdict in designer.known(finished).verdicts]
-    return all(max(mass.below, mass.above) >= CERTAIN for mass in masses)
-
-
-def _no_crossing(designer: Designer, finished: Sequence[Outcome]) -> bool:
-    """Whether that is certain for every method."""
-    masses = [verdict.masses for verdict in designer.known(finished).verdicts]
-    return all(max(mass.below, mass.above) >= CERTAIN for mass in masses)
 
 
 def _goals(designer: Designer, finished: Sequence[Outcome]) -> list[str | None]:
@@ -139,11 +124,11 @@ def forecast(designer: Designer, finished: Sequence[Outcome], costs: Array) -> t
     """
     known = designer.known(finished)
     cells = [
-        Candidate(arm, size, -1)
+        Candidate(arm, size, 0)
         for arm, flat in enumerate(designer.flat)
         for size in ([None] if flat else range(len(designer.x)))
     ]
-    table = Table(known, cells, seed=designer.design.seed)
+    table = Table(known, cells, fresh=True, seed=designer.design.seed)
     z = stats.norm.isf(credible_tail(0.90))
     target = (math.log(designer.design.target_ratio) / (2 * z)) ** 2
     cost = np.array([costs[c.arm, c.size or 0] for c in cells])
