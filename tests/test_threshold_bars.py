@@ -15,7 +15,7 @@ from raysl.analysis.threshold import find_threshold
 from raysl.study.design import Design, Designer
 
 FIRST = 60_000
-BUDGETS = (0.25, 1 / 3, 0.35)
+BUDGETS = (0.25, 1 / 3)
 pytestmark = pytest.mark.slow
 
 
@@ -77,7 +77,7 @@ def test_2_a_third_of_the_compute_is_as_accurate_as_the_full_grid_analysed_well(
 
 
 def test_2_in_pairs_two_fifths_are_enough():
-    worlds, answers = run("single", 150, budgets=(0.4,), design=Design(pair_from=-1))
+    worlds, answers = run("single", 120, budgets=(0.4,), design=Design(pair_from=-1))
     grid = np.median(errors(worlds, [power_laws(world) for world in worlds]))
     assert np.median(errors(worlds, column(answers, 0))) <= grid
 
@@ -85,7 +85,7 @@ def test_2_in_pairs_two_fifths_are_enough():
 def test_3_the_median_error_falls_below_9_and_7_5_percent(single):
     worlds, answers = single
     assert np.median(errors(worlds, column(answers, 0))) <= 0.09
-    assert np.median(errors(worlds, column(answers, 2))) <= 0.075
+    assert np.median(errors(worlds, column(answers, 1))) <= 0.075
 
 
 def test_budgets_are_kept(single):
@@ -119,12 +119,12 @@ def test_6_two_crossings_are_flagged_and_one_is_not(single):
 
 
 def test_7_curves_that_no_power_law_describes_are_covered():
-    worlds, answers = run("misspecified", 120)
+    worlds, answers = run("misspecified", 100)
     assert covered(worlds, credible(column(answers, 0))) >= 0.82
 
 
 def test_8_failed_runs_and_outliers_are_survived():
-    worlds, answers = run("single", 120, variant="outliers")
+    worlds, answers = run("single", 100, variant="outliers")
     found = column(answers, 0)
     assert covered(worlds, credible(found)) >= 0.82
     assert np.median(errors(worlds, found)) <= 0.12
@@ -132,9 +132,9 @@ def test_8_failed_runs_and_outliers_are_survived():
 
 def test_9_eight_workers_lose_little_against_four(single):
     worlds, answers = single
-    _, eight = run("single", 150, workers=8)
-    four = np.median(errors(worlds[:150], column(answers, 1)[:150]))
-    assert np.median(errors(worlds[:150], column(eight, 0))) <= 1.25 * four
+    _, eight = run("single", 100, workers=8)
+    four = np.median(errors(worlds[:100], column(answers, 1)[:100]))
+    assert np.median(errors(worlds[:100], column(eight, 0))) <= 1.25 * four
 
 
 def test_10_the_golden_case_is_read_as_expected():
@@ -151,7 +151,7 @@ def test_10_the_golden_case_is_read_as_expected():
 
 
 def test_11_the_interval_covers_where_the_rule_stops():
-    worlds, answers = run("single", 200, budgets=(0.5,), stop=True)
+    worlds, answers = run("single", 150, budgets=(0.5,), stop=True)
     found = column(answers, 0)
     assert covered(worlds, reported(found)) >= 0.86
     assert share(found, "always", "never") <= 0.03
@@ -170,12 +170,12 @@ def test_a_restart_goes_on_with_the_same_trial():
 
 
 def test_workers_that_ask_one_by_one_are_as_honest():
-    worlds, answers = run("single", 60, asynchronous=True)
+    worlds, answers = run("single", 60, budgets=(0.2,), asynchronous=True)
     assert covered(worlds, credible(column(answers, 0))) >= 0.85
 
 
 def test_two_methods_share_a_baseline_and_each_is_covered():
-    worlds, answers = run("two_methods", 60)
+    worlds, answers = run("two_methods", 60, budgets=(0.2,))
     for method in (0, 1):
         found = column(answers, 0, method)
         assert covered(worlds, credible(found), method) >= 0.85

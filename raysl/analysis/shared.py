@@ -189,7 +189,7 @@ def draw_jointly(
     factor = np.linalg.cholesky(system.matrix)
     middle = np.linalg.solve(factor, system.right[:, :, None])
     ends = np.cumsum([0, *(fit.scale.shape[1] for fit in arms.fits)])
-    away = np.zeros(system.right.shape)
+    away = np.zeros_like(system.right)
     out = np.arange(len(moved))
     for _ in range(1 + REDRAWS):
         z = rng.standard_normal((len(out), away.shape[1], 1))
