@@ -77,7 +77,7 @@ def test_2_a_third_of_the_compute_is_as_accurate_as_the_full_grid_analysed_well(
 
 
 def test_2_in_pairs_two_fifths_are_enough():
-    worlds, answers = run("single", 120, budgets=(0.4,), design=Design(pair_from=-1))
+    worlds, answers = run("single", 400, budgets=(0.4,), design=Design(pair_from=-1))
     grid = np.median(errors(worlds, [power_laws(world) for world in worlds]))
     assert np.median(errors(worlds, column(answers, 0))) <= grid
 
