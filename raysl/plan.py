@@ -136,8 +136,8 @@ def cost_text(
     if not adaptive:
         return text
     return (
-        "The number of trials in each cell is chosen as results come in. The full grid is the "
-        f"ceiling: {text}"
+        "The number of trials in each cell is chosen as results come in. What the full grid costs "
+        f"is the ceiling: {text}"
     )
 
 

@@ -76,7 +76,9 @@ class ProgressDisplay:
 
     def _counts(self) -> str:
         settled = self.num_done + self.num_failed + self.num_stopped + self.num_reused
-        return f"[{settled}/{self.num_planned}]".replace("[", "\\[")
+        # a search may run more trials than its grid, cheaper ones
+        total = "" if self.study.planner == "threshold" else f"/{self.num_planned}"
+        return f"[{settled}{total}]".replace("[", "\\[")
 
     def _render(self) -> Group:
         settled = self.num_done + self.num_failed + self.num_stopped + self.num_reused

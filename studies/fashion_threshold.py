@@ -42,7 +42,7 @@ def study(
     batch_size: int = 64,
     duration: Duration = Duration(20, "epochs"),
     planner: Literal["grid", "threshold"] = "grid",
-    ratio: float = 4.0,
+    ratio: float = 8.0,
     name: str = "fashion-threshold",
 ) -> Study:
     """Find the threshold on Fashion-MNIST.

@@ -31,6 +31,7 @@ class Design:
     between two looks at the stopping rule; it must hold twice in a row. sd, sd_spread: prior of the
     noise of one trial in points, median and spread of the logarithm. pair_from: from which
     correlation of a pair's noise on pairs are bought; -1 always. max_seeds: of one cell.
+    grid_seeds: the search costs at most what a grid with so many seeds would.
     """
 
     target_ratio: float = 1.5

@@ -28,7 +28,7 @@ def search_threshold(study: Study, design: Design, *, methods: tuple[str, ...] =
     """The study with its grid replaced by a search for the threshold of each method.
 
     methods: the arms that are compared with the baseline, by default the study's own. Arms that are
-    not compared are left out. The search never buys more trials than the grid would.
+    not compared are left out. The search never costs more than the grid would.
     """
     methods = methods or (study.arm,)
     if study.baseline is None:
@@ -92,10 +92,8 @@ class ThresholdPlanner:
     def ask(self) -> Proposal | None:
         if self.stop_reason is not None:
             return None
-        finished, costs = self._finished(), self._costs()
         running = [c for digest, c in self.proposed.items() if digest not in self.results]
-        last = next(reversed(self.proposed.values()), None)
-        choice = self.designer.choose(finished, running, costs, last=last)
+        choice = self._choice(running)
         if choice is None:
             return None
         proposal = self._proposal(choice)
@@ -114,41 +112,51 @@ class ThresholdPlanner:
         self.results[proposal.recipe.digest()] = result
 
     def planned(self) -> Iterator[tuple[Cell, int]]:
-        """The most that will be run, as the grid would spread it."""
+        """The grid, whose cost is the most that will be spent."""
         for cell in self.cells.values():
             yield cell, self.designer.design.grid_seeds
 
     @property
-    def most_trials(self) -> int:
-        """A search never buys more trials than the grid has."""
-        return self.designer.design.grid_seeds * len(self.cells)
-
-    @property
     def stop_reason(self) -> str | None:
         """Why the search is over, in a sentence; None while it is not."""
-        most = self.most_trials
-        left = min(most, self.budget.trials or most) - len(self.proposed)
-        hours, seconds_left = self.budget.device_hours, math.inf
-        if hours is not None:
-            spent = sum(device_seconds(result) or 0.0 for result in self.results.values())
-            seconds_left = 3600 * hours - spent if self.results else math.inf
+        costs = self._costs()
+        left = self._seconds_left(costs)
+        trials = self.budget.trials
         found = why_stop(
             self.designer,
             self._finished(),
-            self._costs(),
-            trials_left=left,
-            cost_left=seconds_left,
+            costs,
+            trials_left=math.inf if trials is None else trials - len(self.proposed),
+            cost_left=left,
         )
-        if found is None and len(self.proposed) >= most:
-            found = f"The search has bought as many trials as the grid has, {most:,}, and ends."
+        if found is None and left < costs.min():
+            found = "The search has cost what the grid would, or the budget has, and ends."
         return found
+
+    def _seconds_left(self, costs: Array) -> float:
+        """Of the budget or the cost of the grid, whichever is less; inf before any result."""
+        if not self.results:
+            return math.inf
+        spent = sum(device_seconds(result) or 0.0 for result in self.results.values())
+        return min(self._grid_cost(costs), 3600 * (self.budget.device_hours or math.inf)) - spent
+
+    def _grid_cost(self, costs: Array) -> float:
+        """Of every cell with every seed that the grid has."""
+        cells = sum(float(costs[arm, size or 0]) for arm, size in self.cells)
+        return self.designer.design.grid_seeds * cells
 
     @property
     def finished(self) -> bool:
         if len(self.results) < len(self.proposed):
             return False
-        over = self.stop_reason is not None
-        return over or self.designer.choose(self._finished(), [], self._costs()) is None
+        return self.stop_reason is not None or self._choice([]) is None
+
+    def _choice(self, running: list[Candidate]) -> Choice | None:
+        costs = self._costs()
+        left = self._seconds_left(costs) - sum(costs[c.arm, c.size or 0] for c in running)
+        costs = np.where(costs > left, math.inf, costs)  # what cannot be paid is not chosen
+        last = next(reversed(self.proposed.values()), None)
+        return self.designer.choose(self._finished(), running, costs, last=last)
 
     def _images(self, arm: int, size: int | None) -> int:
         return planned_images(self.study.recipe(self.cells[arm, size], {}, 0))
