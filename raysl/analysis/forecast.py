@@ -85,7 +85,7 @@ def forecast_text(
         needed += " near the crossing"
     done = ""
     if arm_runs or baseline_runs:
-        done = f" in all, of which {arm_runs} of {arm} and {baseline_runs} of {baseline} are done"
+        done = f"; {arm_runs} of {arm} and {baseline_runs} of {baseline} are done"
     return (
         f"{start}, expect about {count(runs)} more {'run' if runs == 1 else 'runs'} for {goal}: "
         f"{needed}{done}."
