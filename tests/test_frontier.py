@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
+from cores import on_all_cores
 
 from raysl.analysis.figure import to_png, to_svg
 from raysl.analysis.frontier import find_frontier, scores_by_label_size
@@ -76,12 +77,15 @@ def world(number: int):
     return rows, switches, (switches > x[0]) & (switches < x[-1])
 
 
+def read_world(number):
+    rows, switches, is_inside = world(number)
+    return find_frontier(rows, draws=2000, **ARMS), switches, is_inside
+
+
 @pytest.mark.slow
 def test_the_band_holds_the_true_frontier_about_nine_times_in_ten():
     covered, inside, refuted = [], [], 0
-    for number in range(60):
-        rows, switches, is_inside = world(number)
-        frontier = find_frontier(rows, draws=2000, **ARMS)
+    for frontier, switches, is_inside in on_all_cores(read_world, range(60)):
         inside += is_inside.tolist()
         for point, true in zip(frontier.points, np.exp(switches), strict=True):
             covered.append(point.low <= true * 1.0001 and true <= point.high * 1.0001)

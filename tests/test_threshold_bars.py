@@ -4,8 +4,11 @@ Numbers and bars from section 8 of the threshold method. Errors are relative err
 is in full grids of 8 sizes with 3 seeds in both arms. One run of 400 worlds serves most bars.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
+from cores import on_all_cores
 from grids import power_laws
 from ours import Answer, Study, buy, search
 from simulated import figure_8
@@ -22,7 +25,7 @@ pytestmark = pytest.mark.slow
 def run(kind: str, num: int, *, variant: str = "plain", **options) -> tuple[list, list]:
     """Worlds and, for each, the answers of `search` by budget and method."""
     worlds = list(make_worlds(kind, num, first=FIRST, variant=variant))
-    return worlds, [search(world, **options) for world in worlds]
+    return worlds, on_all_cores(partial(search, **options), worlds)
 
 
 def column(answers: list, budget: int, method: int = 0) -> list[Answer]:
@@ -72,13 +75,13 @@ def test_1_the_interval_covers_as_often_as_it_says(single):
 
 def test_2_a_third_of_the_compute_is_as_accurate_as_the_full_grid_analysed_well(single):
     worlds, answers = single
-    grid = np.median(errors(worlds, [power_laws(world) for world in worlds]))
+    grid = np.median(errors(worlds, on_all_cores(power_laws, worlds)))
     assert np.median(errors(worlds, column(answers, 1))) <= grid
 
 
 def test_2_in_pairs_two_fifths_are_enough():
     worlds, answers = run("single", 400, budgets=(0.4,), design=Design(pair_from=-1))
-    grid = np.median(errors(worlds, [power_laws(world) for world in worlds]))
+    grid = np.median(errors(worlds, on_all_cores(power_laws, worlds)))
     assert np.median(errors(worlds, column(answers, 0))) <= grid
 
 
