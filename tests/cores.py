@@ -5,10 +5,15 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 
+import pytest
+
 
 def on_all_cores(function: Callable, items: Iterable) -> list:
     """The function, one that can be imported, of every item, in order."""
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_cores, mp_context=context) as pool:
-        return list(pool.map(function, items, chunksize=4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # matrices are tiny: more threads only wait
+        patch.setenv("OPENBLAS_NUM_THREADS", "1")
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(num_cores, mp_context=context) as pool:
+            return list(pool.map(function, items, chunksize=4))

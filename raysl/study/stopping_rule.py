@@ -13,7 +13,7 @@ from scipy import stats
 
 from raysl.analysis.curves import Array
 from raysl.analysis.verdict import SURE, Verdict, credible_tail
-from raysl.analysis.wording import about, listed
+from raysl.analysis.wording import listed
 from raysl.study.design import Designer
 from raysl.study.gain import Candidate, Outcome, Table
 
@@ -141,10 +141,3 @@ def forecast(designer: Designer, finished: Sequence[Outcome], costs: Array) -> t
         table.measure(best)
         spent, trials = spent + float(cost[best]), trials + 1
     return trials, spent
-
-
-def settled_text(verdict: Verdict) -> str:
-    """A verdict in a few words, for the log of a search."""
-    if verdict.kind in ("always", "never"):
-        return f"no crossing, {verdict.kind} ahead"
-    return f"{about(verdict.low)} to {about(verdict.high)}"
