@@ -219,6 +219,7 @@ def test_a_real_search_stores_its_decisions_and_reports_them(splits, tmp_path):
     ("changes", "sentence"),
     [
         ({"baseline": None}, "needs a baseline"),
+        ({"objective": "silhouette"}, "takes its metric for percent, which silhouette may not be"),
         ({"axes": {"arm": ("simclr", "scratch"), "pool_size": (24,)}}, "at least two sizes"),
         (
             {"axes": {"arm": ("simclr",), "pool_size": (8, 24), "label_size": (16, 20)}},

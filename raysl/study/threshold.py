@@ -37,6 +37,11 @@ def search_threshold(study: Study, design: Design, *, methods: tuple[str, ...] =
         raise ValueError(
             "A search for a threshold runs fixed recipes; tune them first, or use the grid."
         )
+    if "_top" not in study.objective:
+        raise ValueError(
+            f"A search for a threshold takes its metric for percent, which {study.objective} may "
+            "not be; give an accuracy such as linear_top1 as the objective, or use the grid."
+        )
     further = [name for name in study.axes if name not in ("arm", study.size_axis)]
     if any(len(study.axes[name]) > 1 for name in further):
         raise ValueError(
