@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: study test fast lint bench clean
+.PHONY: study test fast lint bench bench-gpu bench-quality clean
 
 # The main job: a size-threshold study on real digits, through Ray, with its report.
 study: $(VENV)/installed
@@ -22,12 +22,39 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Speed and memory beside what one would pick instead, on a quiet machine, in under 15 minutes. Each
+# benchmark prints its change since the last line of benchmarks/results/speed.jsonl from the same
+# processor. DATA: a folder with fashion-mnist (IDX files) in it; without it pretraining.py and
+# data_wait.py get random textures, probe.py gets scikit-learn's digits.
+DATA ?=
+ON_DATA := $(if $(DATA),--data $(DATA))
+
 bench: $(VENV)/installed-test
 	$(PIP) -e ".[test,bench]"
+	$(BIN)/python benchmarks/pretraining.py $(ON_DATA)
 	$(BIN)/python benchmarks/views.py
+	$(BIN)/python benchmarks/data_wait.py $(ON_DATA)
+	$(BIN)/python benchmarks/jpeg_reading.py
+	$(BIN)/python benchmarks/probe.py $(ON_DATA)
 	$(BIN)/python benchmarks/store.py
-	$(BIN)/python benchmarks/trial_overhead.py
+	$(BIN)/python benchmarks/ddp.py
+	$(BIN)/python benchmarks/trial_overhead.py --repeats 3
+
+# The same on one GPU, with whatever Python has PyTorch there: neither Ray nor MLflow is needed, and
+# rows against lightly or kornia are left out where it has not got them.
+bench-gpu:
+	PYTHONPATH=. $(PYTHON) benchmarks/pretraining.py $(ON_DATA)
+	PYTHONPATH=. $(PYTHON) benchmarks/graph.py
+	PYTHONPATH=. $(PYTHON) benchmarks/utilisation.py
+	PYTHONPATH=. $(PYTHON) benchmarks/packing.py
+	PYTHONPATH=. $(PYTHON) benchmarks/views.py
+	PYTHONPATH=. $(PYTHON) benchmarks/probe.py $(ON_DATA)
+
+# How good the threshold is in simulated worlds, and whether fast training costs accuracy, which
+# needs DATA.
+bench-quality: $(VENV)/installed-test
 	$(BIN)/python benchmarks/threshold_design.py --num 100
+	$(if $(DATA),$(BIN)/python benchmarks/fast_path.py $(ON_DATA),@echo "fast_path.py is left out: it needs DATA=FOLDER")
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'raysl needs Python 3.11 or newer: make PYTHON=python3.12 ...')"

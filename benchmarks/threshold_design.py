@@ -9,13 +9,11 @@ name a variant: "single:outliers". About a second of one core a study.
 """
 
 import argparse
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from grids import power_laws, practice
@@ -24,6 +22,7 @@ from outcomes import Outcome
 from searches import bisection, straddle
 from worlds import SIZES, World, make_world, make_worlds
 
+from raysl.provenance import commit
 from raysl.study.design import Design, Designer
 from raysl.study.gain import Candidate
 from raysl.study.gain import Outcome as Finished
@@ -145,17 +144,6 @@ def asking_time(number: int) -> str:
         designer.choose(finished, [], costs)
         taken.append(time.process_time() - start)
     return f"One ask with 15 sizes, 2 arms, 60 runs: {1000 * np.median(taken):.0f} ms of one core."
-
-
-def commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
 
 
 def main() -> None:

@@ -3,8 +3,7 @@
     python benchmarks/views.py --size 32 --batch 512 --device cpu --threads 1
 
 The recipe is SimCLR's (two views: crop, flip, jitter, grayscale), without and with blur; all
-three end with a normalised float tensor on the device. Each line is the median of runs that
-alternate between the three, so that a busy moment does not hit one alone. kornia comes with
+three end with a normalised float tensor on the device and take turns. kornia comes with
 `pip install -e ".[bench]"`.
 """
 
@@ -15,21 +14,32 @@ import time
 from collections.abc import Callable
 
 import torch
+from timing import (
+    Run,
+    add_options,
+    alternate,
+    complete,
+    line_of,
+    num_steps_for,
+    record,
+    synchronise,
+)
 from torch import Tensor
 from torchvision import transforms
 
 from raysl.views import VIEWS, ViewConfig, make_views
 from raysl.views.filters import blur_radius
 
-Run = Callable[[], list[Tensor]]
+Make = Callable[[], list[Tensor]]  # the views of one batch
+BARS = {"PIL (torchvision, image by image)": 10.0, "kornia (batched)": 3.0}
 
 
-def ours(images: Tensor, config: ViewConfig) -> Run:
+def ours(images: Tensor, config: ViewConfig) -> Make:
     generator = torch.Generator(images.device).manual_seed(0)
     return lambda: make_views(images, config, generator)
 
 
-def torchvision_on_pil(images: Tensor, config: ViewConfig) -> Run:
+def torchvision_on_pil(images: Tensor, config: ViewConfig) -> Make:
     """Image by image, as in a data loader without workers."""
     size = images.shape[-1]
     steps = [
@@ -50,7 +60,7 @@ def torchvision_on_pil(images: Tensor, config: ViewConfig) -> Run:
     ]
 
 
-def kornia_batched(images: Tensor, config: ViewConfig) -> Run:
+def kornia_batched(images: Tensor, config: ViewConfig) -> Make:
     """Raises ImportError where kornia is not installed."""
     import kornia.augmentation as K
 
@@ -73,64 +83,88 @@ def strengths(config: ViewConfig) -> tuple[float, float, float, float]:
     return config.brightness, config.contrast, config.saturation, config.hue
 
 
-def timed(run: Run, device: torch.device) -> float:
-    """Seconds of one batch."""
-    start = time.perf_counter()
-    with torch.no_grad():
-        run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+CANDIDATES = {
+    "raysl": ours,
+    "PIL (torchvision, image by image)": torchvision_on_pil,
+    "kornia (batched)": kornia_batched,
+}
+
+
+def timed(make: Make, device: torch.device) -> Run:
+    """Makes views batch after batch; the last is waited for."""
+
+    def run(num_batches: int) -> float:
+        synchronise(device)
+        start = time.perf_counter()
+        with torch.no_grad():
+            for _ in range(num_batches):
+                make()
+        synchronise(device)
+        return time.perf_counter() - start
+
+    return run
+
+
+def measure(label: str, images: Tensor, config: ViewConfig, arguments: argparse.Namespace) -> None:
+    """Time all candidates in turns; print their rates, print and keep the lines."""
+    device: torch.device = arguments.device
+    turns: dict[str, tuple[Run, int]] = {}
+    absent: dict[str, str] = {}
+    for name, candidate in CANDIDATES.items():
+        try:
+            run = timed(candidate(images, config), device)
+        except ImportError as error:
+            absent[name] = str(error)
+            continue
+        turns[name] = run, num_steps_for(run, arguments.seconds)
+    num_views = config.num_views * len(images)
+    rates = {
+        name: [num_views * rate for rate in found]
+        for name, found in alternate(turns, repeats=arguments.repeats).items()
+    }
+    print(f"\nSimCLR {label}: views/s, median (best)")
+    for name in CANDIDATES:
+        if name in absent:
+            print(f"  {name:34s}  not measured: {absent[name]}")
+        else:
+            print(f"  {name:34s} {statistics.median(rates[name]):10,.0f} ({max(rates[name]):,.0f})")
+    for name in [name for name in BARS if name in rates]:
+        line = line_of(
+            f"SimCLR views {label}, against {name}",
+            rates["raysl"],
+            rates[name],
+            unit="views/s",
+            bar=BARS[name],
+            device=device,
+            settings={
+                **{n: getattr(arguments, n) for n in ("size", "batch", "threads")},
+                "device_type": device.type,
+            },
+            commit=arguments.commit,
+        )
+        record(line, arguments.results)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_options(parser)
     parser.add_argument("--size", type=int, default=32, help="pixels")
-    parser.add_argument("--batch", type=int, default=512, help="images")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, help="images (512)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=7)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
+    arguments = complete(parser.parse_args())
+    arguments.batch = arguments.batch or (8 if arguments.quick else 512)
+    torch.set_num_threads(arguments.threads)
     generator = torch.Generator().manual_seed(0)
-    shape = (options.batch, 3, options.size, options.size)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
-
-    candidates = {
-        "raysl": ours,
-        "PIL (torchvision, image by image)": torchvision_on_pil,
-        "kornia (batched)": kornia_batched,
-    }
+    shape = (arguments.batch, 3, arguments.size, arguments.size)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    images = images.to(arguments.device)
     print(
-        f"{options.size} px colour, batches of {options.batch} images, "
-        f"{device}, {options.threads} thread(s), torch {torch.__version__}"
+        f"{arguments.size} px colour, batches of {arguments.batch} images, "
+        f"{arguments.device}, {arguments.threads} thread(s), torch {torch.__version__}"
     )
     for label, blur_prob in (("without blur", 0.0), ("with blur", 0.5)):
         config = dataclasses.replace(VIEWS["simclr"], blur_prob=blur_prob)
-        runs: dict[str, Run] = {}
-        absent: dict[str, str] = {}
-        for name, make in candidates.items():
-            try:
-                runs[name] = make(images, config)
-            except ImportError as error:
-                absent[name] = str(error)
-        for run in runs.values():  # warm up
-            timed(run, device)
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(options.repeats):
-            for name, run in runs.items():
-                seconds[name].append(timed(run, device))
-        num_views = config.num_views * options.batch
-        rate = {name: num_views / statistics.median(times) for name, times in seconds.items()}
-        print(f"\nSimCLR {label}: views/s, median (best)")
-        for name in candidates:
-            if name in absent:
-                print(f"  {name:34s}  not measured: {absent[name]}")
-                continue
-            best = num_views / min(seconds[name])
-            ratio = rate["raysl"] / rate[name]
-            print(f"  {name:34s} {rate[name]:10,.0f} ({best:,.0f})   ours is {ratio:.1f} x")
+        measure(label, images, config, arguments)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from raysl.cli_data import data_app
+from raysl.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from raysl.study.spec import Study
@@ -19,6 +20,7 @@ RUNS = Path("runs")
 app = typer.Typer(
     name="raysl",
     help="From how many of your own images on does self-supervised pretraining pay?",
+    epilog="--debug, anywhere in a command: print the traceback of a mistake too.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,7 +37,6 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", help="Recipe field, such as method.temperature=0.2; repeatable."),
 ]
-StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="A study file, studies/*.py.")]
 Arguments = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Its arguments.")
 ]
@@ -49,6 +50,7 @@ Help = Annotated[bool, typer.Option("--help", "-h", help="Also lists the study's
 
 def main() -> None:
     """Run the command; a user's mistake is one sentence on stderr and exit code 2."""
+    keep_freed_memory()
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -78,9 +80,12 @@ def run(
     address: Annotated[
         str | None, typer.Option("--address", help="Run on the Ray cluster there.")
     ] = None,
-    cpus: Annotated[int | None, typer.Option("--cpus", help="CPUs to use; default all.")] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", min=1, help="CPUs to use; default all.")
+    ] = None,
     concurrent: Annotated[
-        int | None, typer.Option("--concurrent", help="Trials at a time; default all that fit.")
+        int | None,
+        typer.Option("--concurrent", min=1, help="Trials at a time; default all that fit."),
     ] = None,
     budgets: Budgets = None,
     small: Small = False,
@@ -116,7 +121,9 @@ def plan(
     arguments: Arguments = None,
     sets: Sets = None,
     local: Annotated[bool, typer.Option("--local", help="Plan for a plain loop.")] = False,
-    cpus: Annotated[int | None, typer.Option("--cpus", help="CPUs to plan for.")] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", min=1, help="CPUs to plan for; default all.")
+    ] = None,
     budgets: Budgets = None,
     price_per_hour: Annotated[
         float | None, typer.Option("--price-per-hour", help="Of a device, in any currency.")
@@ -210,7 +217,7 @@ def ui(
     runs: Runs = RUNS,
     tracking_uri: TrackingUri = None,
     host: str = "127.0.0.1",
-    port: int = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Start MLflow's page on this machine with this project's store."""
     from raysl.mlflow_ui import artifacts_directory, default_tracking_uri, serve_ui
@@ -226,20 +233,21 @@ def sync(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Bring MLflow up to date from the study's files."""
-    from raysl.commands import study_directory
-    from raysl.mlflow_mirror import sync as sync_study
+    from raysl.commands import study_directory, sync_study
     from raysl.mlflow_ui import default_tracking_uri
 
-    summary = sync_study(study_directory(study, runs), tracking_uri or default_tracking_uri(runs))
-    console.print(str(summary))
+    uri = tracking_uri or default_tracking_uri(runs)
+    sync_study(study_directory(study, runs), uri, console=console)
 
 
 @app.command()
-def methods() -> None:
-    """List the methods with their parameters, defaults and sources."""
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One of them, for all about it.")] = None,
+) -> None:
+    """List the methods by family with parameters, defaults and sources."""
     from raysl.commands import show_methods
 
-    show_methods(console)
+    show_methods(console, name)
 
 
 @app.command()

@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import inspect
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -17,11 +20,19 @@ from raysl.data.store import load_splits
 from raysl.methods import METHODS
 from raysl.plan import is_adaptive, study_device, timed_trials
 from raysl.progress import ProgressDisplay
+from raysl.recipe import method_class
 from raysl.result import write_atomically
 from raysl.study.budget import Budget, Capped
 from raysl.study.ledger import STOP_FILE, STUDY_FILE, Ledger, check_disk, open_study, read_study
 from raysl.study.planners import SearchThenConfirm, build_planner
 from raysl.study.spec import Proposal, Study
+
+TRAINS_ON = {
+    "pool": "the unlabelled pool",
+    "labels": "the labelled images",
+    "source": "another labelled data set",
+    "nothing": "nothing",
+}
 
 
 def run_study(
@@ -123,7 +134,7 @@ def _execute(
         return
     from raysl.study.local import run_locally
 
-    run_locally(ledger, splits, device="cuda" if torch.cuda.is_available() else "cpu")
+    run_locally(ledger, splits, device=study_device(ledger.study.resources))
 
 
 def study_directory(study: str, runs: Path) -> Path:
@@ -144,19 +155,95 @@ def show_report(directory: Path, *, console: Console) -> None:
     console.print(f"Report: {report.page}", highlight=False, soft_wrap=True)
 
 
-def show_methods(console: Console) -> None:
-    """Print every method: source, what it trains on, parameters with defaults."""
-    for name, method in METHODS.items():
-        console.print(f"[bold]{name}[/bold]  {method.__doc__}", highlight=False)
-        console.print(f"    source: {method.paper}", highlight=False)
-        console.print(f"    trains on: {method.trains_on}", highlight=False)
-        for field in dataclasses.fields(method.Config):
-            console.print(f"    method.{field.name} = {field.default}", highlight=False)
-        console.print(
-            f"    optim: {method.optim.name} lr={method.optim.lr:g} "
-            f"weight_decay={method.optim.weight_decay:g}",
-            highlight=False,
-        )
+def sync_study(directory: Path, tracking_uri: str, *, console: Console) -> None:
+    """Bring MLflow up to date from the study's files, and say what that took."""
+    from raysl.mlflow_mirror import sync
+
+    done = sync(directory, tracking_uri)
+    text = (
+        f"MLflow is up to date; runs created: {done.runs_created}, updated: {done.runs_updated}, "
+        f"unchanged: {done.runs_unchanged}."
+    )
+    if done.trials_unfinished:
+        text += f" Trials without a result, left to whoever runs them: {done.trials_unfinished}."
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def show_methods(console: Console, name: str | None = None) -> None:
+    """Print every method by family, or all that there is to know of one."""
+    if name is not None:
+        _show_method(name, console)
+        return
+    for family in dict.fromkeys(method.family for method in METHODS.values()):
+        table = Table("method", "encoders", "parameters", "source", box=None, pad_edge=False)
+        table.columns[0].no_wrap = True
+        for key, method in METHODS.items():
+            if method.family == family:
+                fields = dataclasses.fields(method.Config)
+                settings = [f"{f.name}={_value(_default(f))}" for f in fields]
+                table.add_row(key, method.encoders, escape(" ".join(settings)), method.paper)
+        console.print(f"[bold]{family}[/bold]")
+        _print_table(table, console)
+        console.print()
+    console.print(
+        "A parameter of none follows from the images, the batch or the encoder. "
+        "`raysl methods NAME` says how, and what a method does.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _show_method(name: str, console: Console) -> None:
+    """Print a method's own account, then its parameters and defaults as they are typed."""
+    method = method_class(name)
+    account = inspect.getdoc(sys.modules[method.__module__]) or ""
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+    console.print(f"{name}: {method.__doc__}", style="bold", **plain)
+    console.print(f"\n{account}\n", **plain)
+    encoder = method.encoder_config
+    default = f"{encoder.name}, pool={encoder.pool}" if encoder.pool else encoder.name
+    facts = {
+        "family": method.family,
+        "source": method.paper,
+        "trains on": TRAINS_ON[method.trains_on],
+        "encoders": f"{method.encoders}; by default {default}",
+        "views": f"{method.views.num_views} + {method.views.num_local_views} local",
+        "optimiser": f"{method.optim.name} lr={method.optim.lr:g} "
+        f"weight_decay={method.optim.weight_decay:g}",
+        "early stopping": "yes" if method.has_validation_loss else "no, it has no validation loss",
+    }
+    for fact, text in facts.items():
+        console.print(f"{fact}: {text}", **plain)
+    fields = dataclasses.fields(method.Config)
+    if fields:
+        console.print(f"\n{inspect.getdoc(method.Config)}\n", **plain)
+    for field in fields:
+        rule = method.scaling.get(field.name)
+        text = f"method.{field.name} = {_value(_default(field))}"
+        console.print(text + (f"  ({rule})" if rule else ""), **plain)
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
+
+
+def _value(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if isinstance(value, tuple):
+        return ",".join(map(_value, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else str(value)
+
+
+def _print_table(table: Table, console: Console) -> None:
+    """Fitted to a terminal; a line for each row where the output goes elsewhere."""
+    if console.is_terminal:
+        console.print(table, highlight=False)
+    else:
+        wide = Console(file=console.file, width=10_000, highlight=False)
+        wide.print(table)
 
 
 def import_store(source: str, destination: Path, *, console: Console, **options: Any) -> None:

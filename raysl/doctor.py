@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from raysl.cpus import usable_cpus
+
 REQUIRED = ("torch", "torchvision", "timm", "ray", "mlflow", "optuna", "pyarrow", "numpy", "scipy")
 LEAST_FREE_GIB = 2.0
 MEND_INSTALL = "pip install -c constraints.txt -e ."
@@ -85,7 +87,7 @@ def _device() -> Check:
 
 
 def _threads() -> Check:
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cpus()
     forced = {n: os.environ[n] for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if n in os.environ}
     if any(value.isdigit() and int(value) > cores for value in forced.values()):
         names = " ".join(forced)

@@ -8,11 +8,14 @@ from typing import Any, Literal
 
 import timm
 import torch
+from timm.models.convnext import ConvNeXt
 from timm.models.resnet import ResNet
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from raysl.views.config import default_patch_size
+
 SMALL_IMAGE = 96  # pixels; below it ResNets get the stem for small images
-NUM_PATCHES = 8  # a side, at least, where the patch size follows from the image
 VIT_MODULES = ("timm.models.vision_transformer", "timm.models.deit")  # these take patch_size
 
 
@@ -20,12 +23,15 @@ VIT_MODULES = ("timm.models.vision_transformer", "timm.models.deit")  # these ta
 class EncoderConfig:
     """Which encoder, with random weights.
 
-    name: "convnet" (ours, for small images and CPUs) or a timm model such as "resnet18".
+    name: for small images and CPUs "convnet" (ours) or "vit" (timm's ViT with 6 blocks of
+        4 x width features), or a timm model such as "resnet18".
     stem: of ResNets. "small": 3x3 stride 1 without max-pooling; "standard": 7x7 stride 2 with
         it; "auto": small below 96 pixels.
     patch_size: of ViTs; None: the largest that divides the image into 8 x 8 patches or more,
         and no larger than the model's own (32 pixels: 4; 64: 8; from 128: 16).
-    width, norm: of our convnet: channels of its first stage; "group" uses no batch statistics.
+    width: of our convnet, the channels of its first stage; of "vit", a quarter of its features.
+    norm: of our convnet; "group" uses no batch statistics.
+    pool: of ViTs: the class token, or the mean of the patches; None: the model's own.
     drop_path: stochastic depth of timm models.
     """
 
@@ -34,6 +40,7 @@ class EncoderConfig:
     patch_size: int | None = None
     width: int = 32
     norm: Literal["batch", "group"] = "batch"
+    pool: Literal["token", "avg"] | None = None
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
@@ -46,22 +53,72 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """A backbone without classifier: images float [B, C, S, S] to features [B, num_features]."""
+    """A backbone without classifier: images float [B, C, S, S] to features [B, num_features].
 
-    def __init__(self, body: nn.Module, *, num_features: int):
+    mean, std: by which the images that it gets are normalised. `adapt` takes them to what the body
+    knows; it does nothing unless weights bring a normalisation of their own.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        name: str,
+        num_features: int,
+        channels: int,
+        image_size: int,
+        mean: tuple[float, ...] = (0.5,),
+        std: tuple[float, ...] = (0.25,),
+    ):
         super().__init__()
         self.body = body
+        self.name = name
         self.num_features = num_features
+        self.channels = channels
+        self.image_size = image_size
+        self.mean = mean
+        self.std = std
+        self.adapt: nn.Module = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.body(images)  # [B, D]
+        features: Tensor = self.body(self.adapt(images))  # [B, D]
         return features
 
+    def maps(self, images: Tensor) -> Tensor:
+        """The features before they are pooled over space, [B, D, h, w]; for decoders.
 
-def build_encoder(config: EncoderConfig, *, channels: int, image_size: int) -> Encoder:
+        A norm that the model has behind its pooling is applied at every place instead.
+        """
+        images = self.adapt(images)
+        if isinstance(self.body, nn.Sequential):
+            return self.body[:-2](images)
+        body: Any = self.body
+        found: Tensor = body.forward_features(images)
+        if found.ndim == 3:  # tokens [B, P + N, D]
+            found = found[:, getattr(body, "num_prefix_tokens", 0) :]
+            side = math.isqrt(found.shape[1])
+            if side * side != found.shape[1]:
+                raise ValueError(f"Encoder {self.name!r} has no square map; choose another model.")
+            found = getattr(body, "fc_norm", nn.Identity())(found)
+            return found.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        if found.shape[1] != self.num_features:
+            found = found.permute(0, 3, 1, 2)
+        if isinstance(body, ConvNeXt):
+            found = body.head.norm(found)
+        return found
+
+
+def build_encoder(
+    config: EncoderConfig,
+    *,
+    channels: int,
+    image_size: int,
+    mean: tuple[float, ...] = (0.5,),
+    std: tuple[float, ...] = (0.25,),
+) -> Encoder:
     """An encoder for square images; its weights come from torch's global generator."""
     what = f"{config.name!r} with images of {image_size} px in {channels} channel(s)"
-    build = convnet if config.name == "convnet" else timm_model
+    build = OURS.get(config.name, timm_model)
     try:
         body: nn.Module = build(config, channels=channels, image_size=image_size)
         with torch.no_grad():  # one image through it: the width, and whether the size fits
@@ -77,7 +134,15 @@ def build_encoder(config: EncoderConfig, *, channels: int, image_size: int) -> E
             f"Encoder {what} gives {tuple(features.shape)} instead of one feature vector an "
             "image; choose another timm model."
         )
-    return Encoder(body.train(), num_features=features.shape[1])
+    return Encoder(
+        body.train(),
+        name=config.name,
+        num_features=features.shape[1],
+        channels=channels,
+        image_size=image_size,
+        mean=mean,
+        std=std,
+    )
 
 
 def convnet(config: EncoderConfig, *, channels: int, image_size: int) -> nn.Sequential:
@@ -87,7 +152,7 @@ def convnet(config: EncoderConfig, *, channels: int, image_size: int) -> nn.Sequ
     images, a stride there too costs about a point of accuracy and saves 30 % of the time; pooling
     everywhere gains less than a point and takes 1.6 times as long.
     """
-    for name in ("stem", "patch_size", "drop_path"):
+    for name in ("stem", "patch_size", "pool", "drop_path"):
         _reject(config, name, "our convnet does not have it; choose a timm model")
     layers: list[nn.Module] = []
     map_size, inputs = image_size, channels
@@ -110,10 +175,30 @@ def convnet(config: EncoderConfig, *, channels: int, image_size: int) -> nn.Sequ
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
+def vit(config: EncoderConfig, *, channels: int, image_size: int) -> nn.Module:
+    """A small ViT: 6 blocks of 4 x `width` features, a head for every 32 of them."""
+    for name in ("stem", "norm"):
+        _reject(config, name, "it belongs to convnets")
+    num_features = 4 * config.width
+    model: nn.Module = VisionTransformer(
+        img_size=image_size,
+        patch_size=_patch_size(config, image_size),
+        in_chans=channels,
+        num_classes=0,
+        global_pool=config.pool or "token",
+        embed_dim=num_features,
+        depth=6,
+        num_heads=max(1, num_features // 32),
+        drop_path_rate=config.drop_path,
+        dynamic_img_size=True,
+    )
+    return model
+
+
 def timm_model(config: EncoderConfig, *, channels: int, image_size: int) -> nn.Module:
     """A timm model without its classifier, fitted to the image size."""
     if not timm.is_model(config.name):
-        names = ["convnet", *timm.list_models()]
+        names = [*OURS, *timm.list_models()]
         near = difflib.get_close_matches(config.name, names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "use convnet or one of timm.list_models()."
         raise ValueError(f"Unknown encoder {config.name!r}; {hint}")
@@ -127,8 +212,12 @@ def timm_model(config: EncoderConfig, *, channels: int, image_size: int) -> nn.M
         options["img_size"] = image_size
     if timm.models.model_entrypoint(config.name).__module__ in VIT_MODULES:
         options["patch_size"] = _patch_size(config, image_size)
+        options["dynamic_img_size"] = True  # local crops are smaller
+        if config.pool is not None:
+            options["global_pool"] = config.pool
     else:
-        _reject(config, "patch_size", "it belongs to ViTs")
+        for name in ("patch_size", "pool"):
+            _reject(config, name, "it belongs to ViTs")
     try:
         model: nn.Module = timm.create_model(
             config.name, num_classes=0, in_chans=channels, **options
@@ -145,6 +234,9 @@ def timm_model(config: EncoderConfig, *, channels: int, image_size: int) -> nn.M
     return model
 
 
+OURS = {"convnet": convnet, "vit": vit}
+
+
 def _small_stem(model: Any, channels: int) -> None:
     """Keep the resolution up to the first block, as ResNets for CIFAR do."""
     deep_stem = isinstance(model.conv1, nn.Sequential)  # of resnet50d: three 3x3 already
@@ -157,8 +249,8 @@ def _small_stem(model: Any, channels: int) -> None:
 
 
 def _patch_size(config: EncoderConfig, image_size: int) -> int:
-    divisors = [size for size in range(1, image_size + 1) if image_size % size == 0]
     if config.patch_size is not None:
+        divisors = [size for size in range(1, image_size + 1) if image_size % size == 0]
         if config.patch_size not in divisors:
             raise ValueError(
                 f"patch_size {config.patch_size} does not divide images of {image_size} px; "
@@ -166,8 +258,7 @@ def _patch_size(config: EncoderConfig, image_size: int) -> int:
             )
         return config.patch_size
     named = re.search(r"patch(\d+)", config.name)
-    largest = min(int(named[1]) if named else 16, max(1, image_size // NUM_PATCHES))
-    return max(size for size in divisors if size <= largest)
+    return default_patch_size(image_size, int(named[1]) if named else 16)
 
 
 def _reject(config: EncoderConfig, name: str, why: str) -> None:

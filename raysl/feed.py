@@ -6,11 +6,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from raysl.data.images import Images
+from raysl.data.images import Images, send
 from raysl.methods import Batch
 from raysl.recipe import Recipe
 from raysl.rng import generator
 from raysl.views import make_views
+
+VIEWS, METHOD = "views", "method"  # purposes of the generators; that of the views has the rank too
 
 
 def make_batch(
@@ -24,15 +26,29 @@ def make_batch(
     device: torch.device | str,
     purpose: str,
 ) -> Batch:
-    """Read, augment and normalise the images at `index`; random only in (seed, purpose, step)."""
-    pixels = images.read(index).to(device, non_blocking=True)  # uint8 [B, C, S, S]
-    randomness = generator(recipe.seed, purpose, step, device=device)
-    with torch.no_grad():
-        views = make_views(pixels, recipe.views, randomness)
-        if recipe.channels_last:
-            views = [view.contiguous(memory_format=torch.channels_last) for view in views]
-    index = index.to(device)
-    return Batch(views, index, None if labels is None else labels[index], progress, randomness)
+    """Read, augment and normalise the images at `index`; random only in (seed, purpose, step).
+
+    The views of each worker have a purpose of their own; the method's generator is the same on all.
+    """
+    pixels = send(images.read(index), device)  # uint8 [B, C, S, S]
+    index = send(index, device)
+    return Batch(
+        views_of(recipe, pixels, generator(recipe.seed, purpose, step, device=device)),
+        index,
+        None if labels is None else labels[index],
+        progress,
+        generator(recipe.seed, METHOD, step, device=device),
+        epoch=step // max(1, len(images) // recipe.batch_size),
+    )
+
+
+@torch.no_grad()
+def views_of(recipe: Recipe, pixels: Tensor, randomness: torch.Generator) -> list[Tensor]:
+    """Views of stored images uint8 [B, C, S, S], laid out as the encoder wants them."""
+    views = make_views(pixels, recipe.views, randomness)
+    if recipe.channels_last:
+        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+    return views
 
 
 @contextmanager

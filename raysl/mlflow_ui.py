@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import os
 import signal
 import socket
@@ -149,6 +150,11 @@ def start_ui(
         try:
             probe.bind((host, port))
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise ValueError(
+                    f"{host} is no address of this machine ({error.strerror}); choose another with "
+                    "--host, such as --host 127.0.0.1."
+                ) from None
             raise ValueError(
                 f"Port {port} on {host} cannot be opened ({error.strerror}); "
                 f"choose another with --port, such as --port {port + 1}."

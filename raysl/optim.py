@@ -59,14 +59,16 @@ class OptimConfig:
     """The optimiser and its cosine schedule with linear warm-up.
 
     lr: peak learning rate. lr_scaling: "linear" or "sqrt" multiply it by batch_size / 256 or its
-    root. warmup: share of all steps. final_lr: share of the peak at the end. momentum: SGD and
-    LARS; AdamW takes `betas`. Biases and norms are never decayed (nor adapted by LARS).
+    root. warmup: share of all steps. final_lr: share of the peak at the end. final_weight_decay:
+    where a cosine takes the weight decay; None: it stays. momentum: SGD and LARS; AdamW takes
+    `betas`. Biases and norms are never decayed (nor adapted by LARS).
     """
 
     name: Literal["adamw", "sgd", "lars"] = "adamw"
     lr: float = 1e-3
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
     weight_decay: float = 1e-4
+    final_weight_decay: float | None = None
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: float = 0.1
@@ -78,8 +80,10 @@ class OptimConfig:
             raise ValueError(f"optim.lr must be above 0, not {self.lr}.")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"optim.warmup is a share of all steps in 0 to 1, not {self.warmup}.")
-        if self.weight_decay < 0:
-            raise ValueError(f"optim.weight_decay must not be below 0, not {self.weight_decay}.")
+        for name in ("weight_decay", "final_weight_decay"):
+            decay = getattr(self, name)
+            if decay is not None and decay < 0:
+                raise ValueError(f"optim.{name} must not be below 0, not {decay}.")
 
 
 def peak_lr(config: OptimConfig, batch_size: int) -> float:
@@ -96,9 +100,7 @@ def lr_factor(config: OptimConfig, step: int, num_steps: int) -> float:
     warmup_steps = round(config.warmup * num_steps)
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, num_steps - 1 - warmup_steps)
-    cosine = (1 + math.cos(math.pi * min(1.0, progress))) / 2
-    return config.final_lr + (1 - config.final_lr) * cosine
+    return cosine((step - warmup_steps) / max(1, num_steps - 1 - warmup_steps), 1, config.final_lr)
 
 
 def build_optimizer(
@@ -112,8 +114,8 @@ def build_optimizer(
         if parameter.requires_grad:
             (plain if parameter.ndim <= 1 else decayed).append(parameter)
     groups = [
-        {"params": params, "weight_decay": decay, "initial_lr": lr}
-        for params, decay in ((decayed, config.weight_decay), (plain, 0.0))
+        {"params": params, "weight_decay": decay, "initial_lr": lr, "decays": decays}
+        for params, decay, decays in ((decayed, config.weight_decay, True), (plain, 0.0, False))
         if params
     ]
     if config.name == "adamw":
@@ -124,7 +126,25 @@ def build_optimizer(
     return Lars(groups, lr=lr, momentum=config.momentum, always_adapt=False)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Scale every group's own initial learning rate, before the step."""
+def weight_decay_at(config: OptimConfig, step: int, num_steps: int) -> float:
+    """The weight decay in update `step`: half a cosine from the first to the last value."""
+    if config.final_weight_decay is None:
+        return config.weight_decay
+    return cosine(step / max(1, num_steps - 1), config.weight_decay, config.final_weight_decay)
+
+
+def cosine(progress: float, start: float, end: float) -> float:
+    """Half a cosine from `start` at progress 0 to `end` at 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(1.0, max(0.0, progress)))) / 2
+
+
+def set_step(
+    optimizer: torch.optim.Optimizer, config: OptimConfig, step: int, num_steps: int
+) -> None:
+    """Give every group the learning rate and weight decay of update `step`, before it is made."""
+    factor = lr_factor(config, step, num_steps)
+    decay = weight_decay_at(config, step, num_steps)
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
+        if group["decays"]:
+            group["weight_decay"] = decay

@@ -1,6 +1,5 @@
 """What `raysl plan` prints: every cell, what it all costs, how many runs an answer will need."""
 
-import os
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +8,7 @@ from rich.table import Table
 
 from raysl.analysis.forecast import forecast_text
 from raysl.analysis.wording import arm_title
+from raysl.cpus import usable_cpus
 from raysl.data.images import Splits
 from raysl.data.store import load_splits
 from raysl.progress import duration
@@ -38,7 +38,7 @@ def show_plan(
     price_per_hour: of a device. assume_sd: between seeds, in points; slope: of the difference, in
     points per doubling of the size; None is the usual value, which is then said to be assumed.
     """
-    from raysl.cluster import GROUP_SECONDS, START_SECONDS, TRIAL_SECONDS
+    from raysl.cluster import GROUP_SECONDS, GROUP_START_SECONDS, START_SECONDS, TRIAL_SECONDS
 
     if price_per_hour is not None and not price_per_hour > 0:
         raise ValueError(f"--price-per-hour must be above 0, not {price_per_hour:g}.")
@@ -57,7 +57,8 @@ def show_plan(
     console.print(plan_table(plans, adaptive=is_adaptive(study)))
     at_once = 1 if local else trials_at_once(study.resources, cpus)
     wall = sum(plan.seconds * plan.num_trials for plan in plans) / at_once
-    wall += 0 if local else START_SECONDS
+    if not local:
+        wall += START_SECONDS + (GROUP_START_SECONDS if study.resources.workers > 1 else 0)
     lines = [
         cost_text(
             plans,
@@ -93,10 +94,7 @@ def timed_trials(study: Study, splits: Splits, *, device: str) -> Seconds:
 
 def trials_at_once(resources: Resources, cpus: int | None) -> int:
     """How many trials this machine, or that many of its CPUs, runs side by side."""
-    if cpus is None:  # sched_getaffinity: not on macOS
-        usable = hasattr(os, "sched_getaffinity")
-        cpus = len(os.sched_getaffinity(0)) if usable else os.cpu_count() or 1
-    num_workers = cpus // resources.cpus_per_worker
+    num_workers = (usable_cpus() if cpus is None else cpus) // resources.cpus_per_worker
     if resources.gpus_per_worker and torch.cuda.is_available():
         num_workers = min(num_workers, int(torch.cuda.device_count() / resources.gpus_per_worker))
     return max(1, num_workers // resources.workers)
@@ -159,9 +157,10 @@ def budget_text(plans: Sequence[CellPlan], budget: Budget, *, adaptive: bool) ->
 
 
 def forecast_of(study: Study, *, assume_sd: float | None, slope: float | None) -> str | None:
-    """How many runs a threshold will need, in words; None for a study without a baseline.
+    """How many runs a threshold will need, in words; None for a study without one.
 
-    Noise and ratio are the study's own, where its design names them.
+    A threshold needs a baseline and two sizes. Noise and ratio are the study's own, where its
+    design names them.
     """
     if study.baseline is None:
         return None
@@ -171,6 +170,8 @@ def forecast_of(study: Study, *, assume_sd: float | None, slope: float | None) -
         raise ValueError(f"--assume-sd must be above 0, not {sd:g}.")
     cells = study.cells()
     sizes = {c[study.size_axis] for c in cells if c["arm"] == study.arm}
+    if len(sizes) < 2:
+        return None
     flat = all(c[study.size_axis] is None for c in cells if c["arm"] == study.baseline)
     text = forecast_text(
         arm=study.arm,
@@ -186,7 +187,7 @@ def forecast_of(study: Study, *, assume_sd: float | None, slope: float | None) -
     ]
     if assumed:
         text += f" The {' and the '.join(assumed)} {'are' if len(assumed) > 1 else 'is'} assumed."
-    if is_adaptive(study) or len(sizes) < 2 or slope == 0:
+    if is_adaptive(study) or slope == 0:
         return text
     seeds = len(study.confirm_seeds)
     return (

@@ -149,12 +149,7 @@ def label(proposal: Proposal) -> str:
 
 def work(recipe: Recipe) -> float:
     """The cost of a trial in trained images, evaluation included."""
-    if recipe.trains_on == "nothing":
-        return EVALUATION_WORK
-    num_examples = recipe.pool_size if recipe.trains_on == "pool" else recipe.label_size
-    assert num_examples is not None
-    steps = recipe.duration.to_steps(num_examples=num_examples, batch_size=recipe.batch_size)
-    return steps * recipe.batch_size + EVALUATION_WORK
+    return recipe.num_steps * recipe.batch_size + EVALUATION_WORK
 
 
 def duration(seconds: float) -> str:

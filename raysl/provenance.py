@@ -38,14 +38,22 @@ def provenance(splits: Splits, *, device: torch.device | str) -> dict[str, Any]:
 
 
 @lru_cache
-def commit() -> str | None:
-    """The commit of the checkout that raysl runs from, "-dirty" if changed; None outside of one."""
-    here = Path(raysl.__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    tracked = ["git", "-C", str(here), "ls-files", "--error-unmatch", "__init__.py"]
+def commit(package: Path = Path(raysl.__file__).parent) -> str | None:
+    """The commit of the checkout that `package` lies in; None outside of one.
+
+    "-dirty" follows if a tracked file was changed, results of benchmarks apart: the first line that
+    one of them writes would make all later ones dirty.
+    """
+    git = ["git", "-C", str(package)]
+    results = ":(top,exclude)benchmarks/results"
+    commands = (
+        [*git, "ls-files", "--error-unmatch", "__init__.py"],
+        [*git, "describe", "--always", "--abbrev=12"],
+        [*git, "status", "--porcelain", "--untracked-files=no", "--", ":/", results],
+    )
+    options: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 10}
     try:
-        subprocess.run(tracked, capture_output=True, check=True, timeout=10)
-        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        _, name, changes = (subprocess.run(command, **options).stdout for command in commands)
     except (OSError, subprocess.SubprocessError):
         return None
-    return run.stdout.strip()
+    return name.strip() + ("-dirty" if changes else "")

@@ -12,6 +12,8 @@ from raysl.config import from_dict, replace_at, to_dict, unknown_name
 from raysl.encoder import EncoderConfig
 from raysl.evaluation import EvaluationConfig
 from raysl.methods import METHODS, Method, MethodConfig
+from raysl.methods.method import TrainsOn
+from raysl.methods.supervised_source import SupervisedSourceConfig, source_images
 from raysl.optim import Duration, OptimConfig
 from raysl.views import ViewConfig
 
@@ -69,8 +71,13 @@ class Recipe:
             raise ValueError(f"label_size must be at least 2, not {self.label_size}.")
         if self.pool_size is not None and self.pool_size < 2:
             raise ValueError(f"pool_size must be at least 2, not {self.pool_size}.")
-        trained = self.pool_size if self.trains_on == "pool" else self.label_size
-        if self.trains_on != "nothing" and trained is not None and self.batch_size > trained:
+        if self.early_stopping is not None and not METHODS[self.method_name].has_validation_loss:
+            raise ValueError(
+                f"{self.method_name} has no loss on images that it does not train on; leave "
+                "early_stopping at none."
+            )
+        trained = {"pool": self.pool_size, "labels": self.label_size}.get(self.trains_on)
+        if trained is not None and self.batch_size > trained:
             raise ValueError(
                 f"batch_size={self.batch_size} is larger than the {trained} images of the "
                 f"{'pool' if self.trains_on == 'pool' else 'labels'}; set batch_size={trained} "
@@ -79,10 +86,11 @@ class Recipe:
 
     @classmethod
     def create(cls, method: str, **fields: Any) -> Self:
-        """A recipe with the method's own views and optimiser where none are given."""
+        """A recipe with the method's own encoder, views and optimiser where none are given."""
         chosen = method_class(method)
         defaults: dict[str, Any] = {
             "method": chosen.Config(),
+            "encoder": chosen.encoder_config,
             "views": chosen.views,
             "optim": chosen.optim,
         }
@@ -96,9 +104,25 @@ class Recipe:
         return next(name for name, m in METHODS.items() if m.Config is type(self.method))
 
     @property
-    def trains_on(self) -> Literal["pool", "labels", "nothing"]:
+    def trains_on(self) -> TrainsOn:
         """Which images the loop feeds to the method."""
         return METHODS[self.method_name].trains_on
+
+    @property
+    def num_trained(self) -> int:
+        """Images that the training cycles through; 0 without training."""
+        if isinstance(self.method, SupervisedSourceConfig):
+            return len(source_images(self.method))
+        number = {"pool": self.pool_size, "labels": self.label_size}.get(self.trains_on, 0)
+        assert number is not None
+        return number
+
+    @property
+    def num_steps(self) -> int:
+        """Updates of a training that nothing stops early."""
+        if self.trains_on == "nothing":
+            return 0
+        return self.duration.to_steps(num_examples=self.num_trained, batch_size=self.batch_size)
 
     def with_overrides(self, changes: Mapping[str, Any]) -> "Recipe":
         """A copy with {"method.temperature": 0.1, ...}; text is parsed to the field's type."""

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class TrainState:
 
     seconds, num_examples: spent on training so far, over restarts.
     best: with early stopping, loss, step and weights of the best look, and looks since then.
+    metrics: the method's scalars of the last update that was reported, on this worker's share;
+        means since the report before would depend on the clock.
     """
 
     method: Method
@@ -52,6 +54,7 @@ class TrainState:
     seconds: float = 0.0
     num_examples: int = 0
     best: dict[str, Any] | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write to `path` by rename, so that a crash leaves the old file or the new one."""
@@ -60,6 +63,7 @@ class TrainState:
             "seconds": self.seconds,
             "num_examples": self.num_examples,
             "best": self.best,
+            "metrics": self.metrics,
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -71,6 +75,7 @@ class TrainState:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.num_examples, self.best = saved["num_examples"], saved["best"]
+        self.metrics = saved.get("metrics", {})  # files of earlier versions have none
 
 
 def save_tensors(content: Mapping[str, Any], path: Path) -> None:
@@ -92,25 +97,38 @@ def read_checkpoint(path: Path, *, world: World) -> Mapping[str, Any] | None:
     return saved
 
 
+def told_by_rank_0(value: bool, device: torch.device | str) -> bool:
+    """Rank 0's value, on every rank; all must ask at the same point."""
+    flag = torch.tensor([value], dtype=torch.int64, device=device)
+    dist.broadcast(flag, src=0)
+    return bool(flag)
+
+
 def initial_state(
     recipe: Recipe, images: Images, *, device: torch.device | str = "cpu"
 ) -> TrainState:
     """Freshly initialised modules; the same for equal recipes, whatever `device`."""
     chosen = METHODS[recipe.method_name]
     channels, size, _ = images.shape
+    num_steps = recipe.duration.to_steps(num_examples=len(images), batch_size=recipe.batch_size)
     with global_seed(recipe.seed, "initialisation"):
         encoder = build_encoder(
-            recipe.encoder, channels=channels, image_size=recipe.views.size or size
+            recipe.encoder,
+            channels=channels,
+            image_size=recipe.views.size or size,
+            mean=recipe.views.mean,
+            std=recipe.views.std,
         )
         method = chosen(
             recipe.method,
             encoder,
             num_examples=len(images),
-            num_classes=len(images.classes) if chosen.trains_on == "labels" else 0,
+            num_classes=len(images.classes) if chosen.uses_labels() else 0,
+            batch_size=recipe.batch_size,
+            num_steps=num_steps,
         )
     method.to(device)
     if recipe.channels_last:
         method.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(recipe.optim, method, batch_size=recipe.batch_size)
-    num_steps = recipe.duration.to_steps(num_examples=len(images), batch_size=recipe.batch_size)
     return TrainState(method, optimizer, 0 if chosen.trains_on == "nothing" else num_steps)

@@ -1,11 +1,13 @@
 """Early stopping: look at the loss on the validation images, keep the best weights."""
 
+import dataclasses
+
 import torch
 import torch.distributed as dist
 
 from raysl.data.images import Images
 from raysl.feed import autocast, make_batch
-from raysl.methods import Batch, Method
+from raysl.methods import Method
 from raysl.recipe import Recipe
 from raysl.state import ALONE, TrainState, World
 from raysl.views import eval_view
@@ -21,7 +23,7 @@ def validation_loss(
     world: World = ALONE,
 ) -> float:
     """The method's loss on `images` in evaluation mode, with the same views at every look."""
-    labels = images.labels.to(device) if method.trains_on == "labels" else None
+    labels = images.labels.to(device) if method.uses_labels() else None
     batch_size = max(1, min(recipe.batch_size, len(images)) // world.size)
     mine = torch.arange(world.rank, len(images) // world.size * world.size, world.size)
     total = torch.zeros((), device=device)
@@ -43,7 +45,7 @@ def validation_loss(
         )
         if labels is not None:  # a supervised loss needs no augmentation
             view = eval_view(images.read(index).to(device), recipe.views)
-            batch = Batch([view], batch.index, batch.labels, 1.0, batch.generator)
+            batch = dataclasses.replace(batch, views=[view])
         with autocast(recipe, device):
             total += method(batch)["loss"].float() * len(index)
         count += len(index)

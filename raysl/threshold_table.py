@@ -60,6 +60,8 @@ def show_threshold(
         margin=margin,
         assume_sd=assume_sd,
     )
+    if figures is not None:
+        _make(figures)  # or a sentence, before anything is printed
     for comparison in comparisons:
         _show(comparison, point=point, lower_is_better=lower_is_better, console=console)
     if figures is not None:
@@ -103,6 +105,16 @@ def _differences(found: Threshold, *, point: float, lower_is_better: bool) -> Ta
     return table
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"The folder {folder} for the figures cannot be made ({error.strerror}); choose "
+            "another with --figures."
+        ) from None
+
+
 def _draw(
     comparisons: Sequence[Comparison],
     scores: Sequence[Score],
@@ -112,7 +124,6 @@ def _draw(
     console: Console,
 ) -> None:
     arms = {score.arm for score in scores}
-    folder.mkdir(parents=True, exist_ok=True)
     for number, comparison in enumerate(comparisons):
         found = comparison.threshold
         assert found is not None

@@ -19,7 +19,9 @@ class Jsonl:
         rows = read_jsonl(path)
         self.last: dict[str, float] = rows[-1] if rows else {"step": -1}
         if path.exists():
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            whole = path.with_suffix(".part")
+            whole.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            whole.replace(path)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         known = self.last if step == self.last["step"] else {"step": step}

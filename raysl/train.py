@@ -4,13 +4,17 @@ import time
 from collections.abc import Callable, Mapping
 
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from raysl.capture import CapturedStep, can_capture
 from raysl.data.images import Images
+from raysl.data.prefetch import reading_ahead
 from raysl.data.subset import batch_indices
-from raysl.feed import autocast, make_batch
-from raysl.optim import lr_factor, set_lr
+from raysl.feed import VIEWS, autocast, make_batch
+from raysl.methods import Method
+from raysl.optim import set_step
 from raysl.recipe import Recipe
 from raysl.rng import derive_seed, global_seed
 from raysl.state import ALONE, TrainState, World, initial_state
@@ -57,36 +61,50 @@ def train(
             f"{world.size} workers; set it to a multiple of {world.size}."
         )
     method, optimizer, num_steps = state.method, state.optimizer, state.num_steps
-    model = method if world.size == 1 else DistributedDataParallel(method)
-    labels = images.labels.to(device) if method.trains_on == "labels" else None
+    model = method if world.size == 1 else distributed(method, device)
+    labels = images.labels.to(device) if method.uses_labels() else None
     share = recipe.batch_size // world.size
-    due_steps = set(evaluation_steps(recipe, num_steps)) | {num_steps}
-    due_every = max(1, num_steps // REPORTS)
+    due_steps = shared_steps(recipe, num_steps)
     looks = recipe.early_stopping if validation is not None else None
     means = _RunningMeans(device)
+    captured = None
+    if can_capture(method, device, world):
+        captured = CapturedStep(recipe, method, shape=images.shape, labels=labels, device=device)
+
+    def index_of(step: int) -> Tensor:
+        """The positions of this worker's share of the batch, int64 [B / workers]."""
+        positions = batch_indices(step, len(images), recipe.batch_size, recipe.seed)
+        return torch.from_numpy(positions[world.rank * share : (world.rank + 1) * share])
+
     method.train()
-    with global_seed(recipe.seed, "training"):
+    batches = map(index_of, range(state.step, num_steps))
+    with (
+        global_seed(recipe.seed, "training"),
+        reading_ahead(images, batches, device=device) as ready,
+    ):
         while state.step < num_steps and not out_of_patience(recipe, state):
             step = state.step
             progress = step / num_steps
             # Dropout and the like draw from the global generator: make it a function of the step.
             torch.manual_seed(derive_seed(recipe.seed, f"forward {world.rank}", step))
-            set_lr(optimizer, lr_factor(recipe.optim, step, num_steps))
-            positions = batch_indices(step, len(images), recipe.batch_size, recipe.seed)
-            index = torch.from_numpy(positions[world.rank * share : (world.rank + 1) * share])
-            batch = make_batch(
-                recipe,
-                images,
-                index,
-                labels,
-                step=step,
-                progress=progress,
-                device=device,
-                purpose=f"views {world.rank}",
-            )
-            with autocast(recipe, device):
-                outputs = model(batch)
-            outputs["loss"].backward()
+            set_step(optimizer, recipe.optim, step, num_steps)
+            index = index_of(step)
+            if captured is not None:
+                outputs = captured.run(ready.read(index), index, step=step)
+            else:
+                batch = make_batch(
+                    recipe,
+                    ready,
+                    index,
+                    labels,
+                    step=step,
+                    progress=progress,
+                    device=device,
+                    purpose=f"{VIEWS} {world.rank}",
+                )
+                with autocast(recipe, device):
+                    outputs = model(batch)
+                outputs["loss"].backward()
             if recipe.optim.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(method.parameters(), recipe.optim.clip_norm)
             method.before_update(progress)
@@ -100,11 +118,12 @@ def train(
             if looked:
                 assert validation is not None
                 look(recipe, state, validation, device=device, world=world)
-            due = state.step % due_every == 0 or state.step in due_steps
+            due = state.step in due_steps
             ending = interrupted() or (looked and out_of_patience(recipe, state))
             if due or ending or means.seconds() > REPORT_SECONDS:
+                metrics = means.take()  # waits until a GPU has made these updates
                 seconds = means.seconds()
-                metrics = means.take()
+                state.metrics = {name: float(v.detach()) for name, v in outputs.items()}
                 num_examples = means.num_steps * recipe.batch_size
                 state.seconds += seconds
                 state.num_examples += num_examples
@@ -120,10 +139,30 @@ def train(
     return state
 
 
+def distributed(method: Method, device: torch.device | str) -> DistributedDataParallel:
+    """The method as one of several workers; batch norm sees the joined batch where it can (CUDA).
+
+    Banks, queues and centres agree on all workers by construction, so only batch statistics are
+    sent from worker 0 before each step.
+    """
+    if torch.device(device).type == "cuda":
+        convert_sync_batchnorm(method)
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    own = [name for name, _ in method.named_buffers() if not name.endswith(statistics)]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(method, own)
+    return DistributedDataParallel(method)
+
+
 def evaluation_steps(recipe: Recipe, num_steps: int) -> list[int]:
     """After which updates the recipe asks for an evaluation, the end not included."""
     n = recipe.num_evaluations
     return sorted({round(num_steps * i / n) for i in range(1, n)} - {0, num_steps})
+
+
+def shared_steps(recipe: Recipe, num_steps: int) -> frozenset[int]:
+    """After which updates a report is due on every worker, whatever the clock says."""
+    every = range(0, num_steps, max(1, num_steps // REPORTS))
+    return frozenset({*every, *evaluation_steps(recipe, num_steps), num_steps} - {0})
 
 
 class _RunningMeans:
@@ -134,7 +173,7 @@ class _RunningMeans:
         self.start()
 
     def start(self) -> None:
-        self.sums: dict[str, Tensor] = {}
+        self.sum: Tensor | None = None  # of the scalars, in the order of `names`
         self.num_steps = 0
         self.started = time.perf_counter()
 
@@ -142,10 +181,10 @@ class _RunningMeans:
         return max(time.perf_counter() - self.started, 1e-9)
 
     def add(self, outputs: Mapping[str, Tensor], step: int) -> None:
+        values = torch.stack([value.detach().float() for value in outputs.values()])
+        self.names = tuple(outputs)
+        self.sum = values if self.sum is None else self.sum + values
         self.num_steps += 1
-        for name, value in outputs.items():
-            value = value.detach().float()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
         bad = ~torch.isfinite(outputs["loss"].detach()) & (self.first_bad == 0)
         self.first_bad = torch.where(bad, step, self.first_bad)
 
@@ -156,4 +195,6 @@ class _RunningMeans:
                 f"The loss was not finite in update {first_bad}; lower optim.lr, raise "
                 "method.temperature, or set optim.clip_norm=1."
             )
-        return {f"train/{name}": float(s) / self.num_steps for name, s in self.sums.items()}
+        assert self.sum is not None
+        means = (self.sum / self.num_steps).tolist()
+        return {f"train/{name}": mean for name, mean in zip(self.names, means, strict=True)}

@@ -1,14 +1,12 @@
 """One trial from recipe to result, idempotent in its directory."""
 
 import resource
-import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -17,6 +15,8 @@ from raysl.data.images import Images, Splits, Subset, resident
 from raysl.data.subset import nested_order, require_labels
 from raysl.evaluation import Evaluation, evaluate
 from raysl.evaluation.diagnostics import collapsed, diagnose
+from raysl.methods.collapse import collapse_signs
+from raysl.methods.supervised_source import SupervisedSourceConfig, source_images
 from raysl.provenance import provenance
 from raysl.recipe import Recipe
 from raysl.result import (
@@ -26,6 +26,7 @@ from raysl.result import (
     write_correct,
     write_result,
 )
+from raysl.signals import signals
 from raysl.state import (
     ALONE,
     Interrupted,
@@ -35,14 +36,15 @@ from raysl.state import (
     initial_state,
     read_checkpoint,
     save_tensors,
+    told_by_rank_0,
 )
 from raysl.tracking import Jsonl
-from raysl.train import evaluation_steps, train
+from raysl.train import evaluation_steps, shared_steps, train
 
 CHECKPOINT_FILE = "checkpoint.pt"
 ENCODER_FILE = "encoder.pt"
 CHECKPOINT_SECONDS = 10.0
-RESIDENT_BYTES = 8 * 2**30  # of device memory that images may take
+SIGNS = ("embedding_std", "embedding_rank", "target_entropy", "target_usage")  # of a collapse
 
 Progress = Callable[[int, Mapping[str, float]], None]
 
@@ -69,25 +71,28 @@ def run_trial(
     split, which nothing else reads, and keeps which of its images were right (`stored_correct`).
     report(step, metrics) may raise StopTrial: the result then has status "stopped". SIGTERM,
     SIGINT or `interrupt` save and raise Interrupted. Any other exception leaves no result. With
-    more than one worker every rank calls this; rank 0 writes.
+    more than one worker every rank calls this; rank 0 writes, and all ranks obey its StopTrial
+    together, at the next report that they make after the same update.
     """
     stored = read_result(directory) if world.rank == 0 else None
-    if stored is not None and stored.status == "ok" and (stored.final or not final):
+    if is_over(stored, final=final):
         return stored
     started = time.perf_counter()
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     directory.mkdir(parents=True, exist_ok=True)
     pool, labelled = check_splits(recipe, splits)
-    images = resident(
-        pool if recipe.trains_on == "pool" else labelled, device, budget_bytes=RESIDENT_BYTES
-    )
+    images = resident(trained_images(recipe, pool, labelled), device)
     state = initial_state(recipe, images, device=device)
     saved = read_checkpoint(directory / CHECKPOINT_FILE, world=world)
     if saved is not None:
         state.restore(saved)
     tracker = Jsonl(directory / METRICS_FILE) if world.rank == 0 else None
     looks = evaluation_steps(recipe, state.num_steps)
+    common = shared_steps(recipe, state.num_steps) if world.size > 1 else frozenset()
     last_save = time.perf_counter()
     status = "ok"
+    stop: StopTrial | None = None
 
     def assess(*, test: bool) -> tuple[Evaluation, dict[str, float]]:
         encoder = state.method.evaluated
@@ -115,9 +120,20 @@ def run_trial(
     with signals(interrupt) as interrupted:
 
         def on_report(state: TrainState, metrics: Mapping[str, float]) -> None:
+            nonlocal stop
+            try:
+                if tracker is not None:
+                    record(tracker, state, metrics)
+            except StopTrial as order:
+                stop = order
+            if world.size > 1:
+                if state.step in common and told_by_rank_0(stop is not None, device):
+                    raise stop or StopTrial("rank 0 was told to end")
+            elif stop is not None:
+                raise stop
+
+        def record(tracker: Jsonl, state: TrainState, metrics: Mapping[str, float]) -> None:
             nonlocal last_save
-            if tracker is None:
-                return
             if state.step in looks:
                 found, diagnosis = assess(test=False)
                 metrics = {**metrics, **found.metrics, **_prefixed(diagnosis)}
@@ -130,9 +146,16 @@ def run_trial(
                 raise Interrupted(f"saved after update {state.step} of {state.num_steps}")
             report(state.step, metrics)
 
-        if stored is not None and (directory / ENCODER_FILE).exists():
+        trained = (
+            stored is not None and stored.status != "failed" and (directory / ENCODER_FILE).exists()
+        )
+        if world.size > 1:
+            trained = told_by_rank_0(trained, device)
+        if trained and stored is not None:
             _load_encoder(state, directory)
-        else:
+            status = stored.status
+        earlier = state.seconds  # of processes before this one
+        if not trained:
             try:
                 state = train(
                     recipe,
@@ -146,17 +169,22 @@ def run_trial(
                 )
             except StopTrial:
                 status = "stopped"
+                stop = None  # it holds all that the training did
+                if state.best is not None:
+                    state.method.load_state_dict(state.best["method"])
 
     if world.rank > 0:
         return TrialResult(
             digest=recipe.digest(), recipe=recipe.to_dict(), status="ok", final=final
         )
     evaluation, diagnosis = assess(test=final)
-    metrics = evaluation.metrics | _prefixed(diagnosis)
+    signs = {f"train/{name}": state.metrics[name] for name in SIGNS if name in state.metrics}
+    metrics = evaluation.metrics | _prefixed(diagnosis) | signs
     assert tracker is not None
     tracker.log(state.step, metrics)
-    flags = ("collapsed",) if collapsed(diagnosis) else ()
-    seconds = time.perf_counter() - started
+    dead = collapsed(diagnosis) or collapse_signs(state.metrics)
+    flags = ("collapsed",) if dead else ()
+    seconds = earlier + time.perf_counter() - started
     result = TrialResult(
         digest=recipe.digest(),
         recipe=recipe.to_dict(),
@@ -175,6 +203,11 @@ def run_trial(
     return result
 
 
+def is_over(stored: TrialResult | None, *, final: bool) -> TypeGuard[TrialResult]:
+    """Whether a stored result is all that is asked for; a failed one is tried again."""
+    return stored is not None and stored.status != "failed" and (stored.final or not final)
+
+
 def attempt_trial(recipe: Recipe, splits: Splits, **arguments: Any) -> TrialResult:
     """`run_trial`, with an exception turned into a result of status "failed"; nothing is stored."""
     try:
@@ -182,6 +215,8 @@ def attempt_trial(recipe: Recipe, splits: Splits, **arguments: Any) -> TrialResu
     except Interrupted:
         raise
     except Exception as error:
+        if torch.device(arguments.get("device", "cpu")).type == "cuda":
+            torch.cuda.synchronize()  # raises where the error has spoilt the process for good
         return failed(recipe, error, final=arguments["final"])
 
 
@@ -220,23 +255,17 @@ def check_splits(recipe: Recipe, splits: Splits) -> tuple[Images, Images]:
     return pool, Subset(splits.train, _indices(label_order))
 
 
-@contextmanager
-def signals(event: threading.Event | None) -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set while the block runs, in the main thread of a process.
-
-    In another thread no handler can be set: there only the caller's `event` interrupts.
-    """
-    event = event or threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    watched = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: event.set()) for number in watched}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def trained_images(recipe: Recipe, pool: Images, labelled: Images) -> Images:
+    """The images that the recipe's training cycles through, of those that a trial may see."""
+    if isinstance(recipe.method, SupervisedSourceConfig):
+        images = source_images(recipe.method, shape=labelled.shape)
+        if recipe.batch_size > len(images):
+            raise ValueError(
+                f"batch_size={recipe.batch_size} is larger than the {len(images)} images of "
+                f"{recipe.method.data}; set batch_size={len(images)} or less."
+            )
+        return images
+    return pool if recipe.trains_on == "pool" else labelled
 
 
 def _cost(
@@ -275,6 +304,7 @@ def _save_encoder(state: TrainState, directory: Path) -> None:
         "step": state.step,
         "seconds": state.seconds,
         "num_examples": state.num_examples,
+        "metrics": state.metrics,
     }
     save_tensors(content, directory / ENCODER_FILE)
 
@@ -286,3 +316,4 @@ def _load_encoder(state: TrainState, directory: Path) -> None:
         state.method.head.load_state_dict(saved["head"])
     state.step, state.seconds = saved["step"], saved["seconds"]
     state.num_examples = saved["num_examples"]
+    state.metrics = saved.get("metrics", {})  # files of earlier versions have none

@@ -1,5 +1,6 @@
 """Small data for tests: four classes that a few steps can learn, and an image store."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,13 @@ from raysl.data.images import Splits, TensorImages, tensor_images
 from raysl.data.importer import import_images
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits for the first
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with most slow tests first: each runs on one process, and none is left for last."""
+    num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -num_slow[item.path])  # stable: files stay together
+
 
 CLASSES = ("flat", "columns", "rows", "checks")
 SIDE = 16

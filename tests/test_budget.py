@@ -6,7 +6,7 @@ import random
 import pytest
 from test_study import play, result_of, searched, study_of
 
-from raysl.study.budget import Budget, Capped, device_seconds
+from raysl.study.budget import Budget, Capped
 from raysl.study.estimate import Timings, planned_images, timed
 from raysl.study.ledger import Ledger, read_proposals
 from raysl.study.local import run_locally
@@ -218,13 +218,6 @@ def test_the_budget_is_no_part_of_what_a_study_is(splits, tmp_path):
     digest = study.digest()
     play(book(study, tmp_path, "trials=2"))
     assert study.digest() == digest
-
-
-def test_a_resumed_trial_counts_the_training_of_its_earlier_processes(splits):
-    proposal = build_planner(study_of(splits)).ask()
-    cost = {"seconds": 5.0, "device_seconds": 10.0, "train_seconds": 40.0}
-    assert device_seconds(dataclasses.replace(result_of(proposal), cost=cost)) == 80.0
-    assert device_seconds(result_of(proposal)) is None
 
 
 def test_timings_are_the_estimate_then_the_fit_and_the_larger_far_beyond_it(splits):

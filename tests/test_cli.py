@@ -59,6 +59,22 @@ def test_every_study_file_has_a_small_variant_of_its_own_arguments():
         (("run", THRESHOLD, "--small", "--set", "pool_size=9"), ["set by the study"]),
         (("run", THRESHOLD, "--small", "--set", "batch_size=100"), ["batch_size", "64 images"]),
         (("run", THRESHOLD, "--small", "workers=3"), ["3 workers", "--set batch_size=63"]),
+        (("run", THRESHOLD, "--small", "workers=0"), ["workers", "at least 1, not 0"]),
+        (("plan", THRESHOLD, "--small", "workers=0"), ["workers", "at least 1, not 0"]),
+        (("plan", THRESHOLD, "--small", "cpus_per_worker=0"), ["cpus_per_worker", "at least 1"]),
+        (("plan", THRESHOLD, "--small", "gpus_per_worker=-1"), ["gpus_per_worker", "not -1"]),
+        (("run", THRESHOLD, "--small", "baseline=simclr"), ["baseline simclr", "baseline=scratch"]),
+        (
+            ("run", THRESHOLD, "--small", "method=simclr,vicreg", "baseline=vicreg"),
+            ["baseline vicreg", "baseline=scratch"],
+        ),
+        (
+            ("run", THRESHOLD, "--small", "planner=threshold", "baseline=simclr"),
+            ["baseline simclr", "baseline=scratch"],
+        ),
+        (("run", THRESHOLD, "--small", "name=../x"), ["'../x'", "name=..."]),
+        (("run", THRESHOLD, "--small", "sizes=0,3"), ["sizes must be at least 2 images, not 0"]),
+        (("run", THRESHOLD, "--small", "sizes=-4"), ["sizes must be at least 2 images, not -4"]),
         (("run", THRESHOLD, "--small", "--tracking-uri", "htp://x"), ["htp://x"]),
         (("run", THRESHOLD, "--small", "--budget", "trails=4"), ["did you mean 'trials'"]),
         (("run", THRESHOLD, "--small", "--budget", "trials=0"), ["trials", "at least 1"]),
@@ -77,10 +93,17 @@ def test_every_study_file_has_a_small_variant_of_its_own_arguments():
         (("plan", THRESHOLD, "--small", "--assume-sd", "0"), ["--assume-sd", "above 0"]),
         (("plan", THRESHOLD, "--small", "--slope", "nan"), ["slope", "finite"]),
         (("run", "studies/sizethreshold.py"), ["no study file"]),
+        (("run", "nofile.py"), ["no study file nofile.py. Check the path."]),
         (("report", "unknown"), ["no study", "unknown"]),
         (("threshold", "nowhere.csv"), ["nowhere.csv"]),
         (("data", "import", "nowhere", "store", "--size", "8"), ["nowhere"]),
         (("data", "info", "nowhere"), ["nowhere"]),
+        (
+            ("data", "info", "sklearn:digits", "--contact-sheet", "none/x.png"),
+            ["none/x.png", "No such file", "--contact-sheet"],
+        ),
+        (("ui", "--host", "no host"), ["no host", "--host 127.0.0.1"]),
+        (("ui", "--host", "192.0.2.1"), ["192.0.2.1", "--host 127.0.0.1"]),
         (("sync", "unknown"), ["unknown"]),
     ],
 )
@@ -96,7 +119,28 @@ def test_a_mistake_is_one_sentence_with_exit_code_2_and_leaves_nothing(
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_debug_shows_the_traceback(raysl):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", THRESHOLD, "--small", "--cpus", "0"),
+        ("run", THRESHOLD, "--small", "--cpus", "-1"),
+        ("run", THRESHOLD, "--small", "--concurrent", "0"),
+        ("run", THRESHOLD, "--small", "--concurrent", "-1"),
+        ("plan", THRESHOLD, "--small", "--cpus", "0"),
+        ("ui", "--port", "0"),
+        ("ui", "--port", "70000"),
+    ],
+)
+def test_an_option_out_of_its_range_is_named_and_nothing_starts(arguments, raysl, tmp_path):
+    code, out, err = raysl(*arguments)
+    assert code == 2
+    assert out == ""
+    assert f"Invalid value for '{arguments[-2]}'" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback_and_stands_in_the_help(raysl):
+    assert "--debug" in raysl("--help")[1]
     code, _, err = raysl("run", THRESHOLD, "data=nowhere", "--debug")
     assert code == 2
     assert "Traceback" in err
@@ -125,6 +169,9 @@ def test_a_whole_study_ends_in_table_sentence_report_and_the_way_to_mlflow(raysl
     before = (study / "report.json").read_text()
     assert raysl("report", "size-threshold-small")[0] == 0
     assert (study / "report.json").read_text() == before
+    code, out, _ = raysl("sync", "size-threshold-small")
+    assert code == 0
+    assert "MLflow is up to date; runs created: 0, updated: 0, unchanged: 16." in out
 
 
 def test_plan_prints_cells_trials_and_cost_and_runs_nothing(raysl, tmp_path):
@@ -155,6 +202,14 @@ def test_plan_ends_in_cost_money_budget_and_a_forecast_that_says_what_it_assumes
     assert "assumed" not in out
     assert "money" not in out
     assert "covers the whole plan" in out
+
+
+def test_plan_has_no_forecast_of_a_threshold_where_there_is_one_size(raysl):
+    code, out, _ = raysl("plan", THRESHOLD, "--small", "--local", "sizes=64")
+    assert code == 0
+    assert "trials" in out
+    assert "for a ratio of" not in out
+    assert "slope" not in out
 
 
 def test_a_capped_run_says_why_it_stopped_reports_and_goes_on_with_a_larger_budget(raysl, tmp_path):
@@ -287,11 +342,15 @@ def test_a_mistaken_option_of_threshold_gets_a_sentence(options, words, raysl, t
         assert word in err
 
 
-def test_methods_lists_parameters_defaults_and_sources(raysl):
-    code, out, _ = raysl("methods")
-    assert code == 0
-    assert "method.temperature = 0.5" in out
-    assert "arXiv 2002.05709" in out
+def test_figures_that_cannot_be_written_are_told_before_anything_is_printed(raysl, tmp_path):
+    table(tmp_path / "figure8.csv")
+    before = (tmp_path / "figure8.csv").read_text()
+    options = ("--assume-sd", "0.5", "--figures", "figure8.csv")
+    code, out, err = raysl("threshold", "figure8.csv", *options)
+    assert (code, out) == (2, "")
+    assert err.startswith("raysl: The folder figure8.csv for the figures cannot be made (")
+    assert "choose another with --figures." in err
+    assert (tmp_path / "figure8.csv").read_text() == before
 
 
 def test_doctor_names_versions_devices_threads_and_disk(raysl):

@@ -5,13 +5,21 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from ray_processes import descendants, kill_one, leftovers, listening, two_nodes
+from ray_studies import (
+    DIGITS,
+    GoodThenBad,
+    Watcher,
+    another_ray,
+    ledger_of,
+    metrics_of,
+    once,
+    study_of,
+)
 
 from raysl.cluster import run_on_ray
 from raysl.cluster.mailbox import News
@@ -19,82 +27,10 @@ from raysl.cluster.pruning import Pruning
 from raysl.cluster.session import session, write_token
 from raysl.cluster.tune import concurrent_trials
 from raysl.data.store import load_splits
-from raysl.recipe import Recipe
-from raysl.result import TrialResult
-from raysl.study.ledger import Ledger
 from raysl.study.local import run_locally
-from raysl.study.planners import build_planner
-from raysl.study.sizes import size_study
-from raysl.study.spec import Cell, Resources, Study
+from raysl.study.spec import Resources
 
 pytestmark = pytest.mark.ray
-
-
-@dataclasses.dataclass(frozen=True)
-class GoodThenBad:
-    """The first trial of the search gets an encoder of some width, all others almost none."""
-
-    def __call__(self, trial: Any, cell: Cell) -> Mapping[str, Any]:
-        temperature = trial.suggest_float("method.temperature", 0.1, 1.0)
-        width = 16 if trial.number == 0 else 1
-        return {"method.temperature": temperature, "encoder.width": width}
-
-
-DIGITS = "sklearn:digits"  # where a test needs images that a good encoder tells apart
-
-
-def study_of(
-    data: Path | str, *, arms=("simclr",), sizes=(16, 32), seeds=2, steps=4, changes=None, **fields
-) -> Study:
-    splits = load_splits(data)
-    changes = {"encoder.width": 8, "duration": f"{steps} steps", **(changes or {})}
-    base = Recipe.create(
-        "simclr", dataset=splits.digest, pool_size=max(sizes), label_size=30, batch_size=8
-    ).with_overrides(changes)
-    return size_study(
-        splits, name="test", question="?", base=base, arms=arms, baseline=None, sizes=sizes,
-        seeds=seeds, **fields,
-    )  # fmt: skip
-
-
-class Watcher:
-    """Notes what happens in a study and lets a test act on the progress of a trial."""
-
-    def __init__(self, act: Callable[[Any], None] = lambda proposal: None):
-        self.act = act
-        self.attempts: list[tuple[int, int]] = []
-        self.finishes: list[TrialResult] = []
-        self.reports: list[Mapping[str, float]] = []
-
-    def started(self, proposal):
-        self.attempts.append((proposal.number, proposal.attempt))
-
-    def progress(self, proposal, step, metrics):
-        self.reports.append(metrics)
-        self.act(proposal)
-
-    def finished(self, proposal, result):
-        self.finishes.append(result)
-
-
-def ledger_of(study: Study, directory: Path, *observers: Any) -> Ledger:
-    return Ledger(study, build_planner(study), directory, observers=observers)
-
-
-def metrics_of(ledger: Ledger) -> dict[str, Mapping[str, float]]:
-    return {digest: result.metrics for digest, result in ledger.results.items()}
-
-
-def once(action: Callable[[], None], *, number: int, attempt: int = 1) -> Callable[[Any], None]:
-    """Do it at the first report of that attempt at that trial."""
-    done = []
-
-    def act(proposal) -> None:
-        if (proposal.number, proposal.attempt) == (number, attempt) and not done:
-            done.append(True)
-            action()
-
-    return act
 
 
 def test_ray_and_a_plain_loop_give_identical_metrics(store, tmp_path):
@@ -186,7 +122,7 @@ def test_pruning_compares_search_trials_of_one_cell_only(store, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_trial_is_tried_again_and_others_go_on(store, tmp_path):
-    study = study_of(store, steps=300, seeds=1)
+    study = study_of(store, steps=1000, seeds=1)  # seconds, so that the kill comes in time
     plain = ledger_of(study, tmp_path / "plain")
     run_locally(plain, load_splits(store))
     watcher = Watcher(once(lambda: kill_one("ray::Trial"), number=0))
@@ -249,7 +185,10 @@ def test_ctrl_c_saves_the_running_trial_and_the_next_call_finishes_it(store, tmp
 
 @pytest.mark.slow
 def test_groups_that_are_killed_or_stopped_give_their_cpus_to_the_next(tmp_path):
-    """Attempt 1 loses a worker, attempt 2 its Tune trial; the second trial is pruned."""
+    """Attempt 1 loses a worker, attempt 2 its Tune trial; the second trial is pruned.
+
+    Beside another Ray on this machine, where Ray's clean-up must know which one is meant.
+    """
     study = study_of(
         DIGITS, sizes=(32,), seeds=1, steps=300, space=GoodThenBad(), trials=2, scheduler="asha",
         workers=2, changes={"num_evaluations": 10},
@@ -263,7 +202,8 @@ def test_groups_that_are_killed_or_stopped_give_their_cpus_to_the_next(tmp_path)
 
     watcher = Watcher(kill)
     ledger = ledger_of(study, tmp_path, watcher)
-    run_on_ray(ledger, num_cpus=2)
+    with another_ray():
+        run_on_ray(ledger, num_cpus=2)
     assert [result.status for result in watcher.finishes] == ["ok", "stopped", "ok"]
     assert [result.attempts for result in watcher.finishes] == [3, 1, 1]
     assert leftovers() == []

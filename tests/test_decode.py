@@ -2,13 +2,14 @@
 
 import io
 import struct
+import threading
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from raysl.data.decode import decode, is_grey
+from raysl.data.decode import MOST_THREADS, decode, decode_stored, is_grey
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -198,3 +199,66 @@ def test_a_changed_byte_in_compressed_pixels_is_found():
     encoded = bytearray(file(Image.fromarray(NOISE // 16 * 16)))
     encoded[len(encoded) // 2] ^= 255
     assert isinstance(decode(bytes(encoded), 16, channels=3), str)
+
+
+# Batches of a store
+
+
+class Watched(np.ndarray):
+    """Encoded bytes that remember which threads took them."""
+
+    taken_by: set[int]
+
+    def copy(self, order="C"):
+        self.taken_by.add(threading.get_ident())
+        return super().copy(order)
+
+
+def stored(kind: str, *, channels: int, num_images: int = 37) -> list[np.ndarray]:
+    """Encoded noise of 24 px, uint8 [bytes] each."""
+    draw = np.random.default_rng(0)
+    shape = (24, 24, 3) if channels == 3 else (24, 24)
+    drawn = (draw.integers(0, 256, shape, dtype=np.uint8) for _ in range(num_images))
+    return [np.frombuffer(file(Image.fromarray(pixels), kind), np.uint8) for pixels in drawn]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("threads", [1, 2, 3, 64])
+def test_threads_decode_what_pillow_does_one_by_one(kind, channels, threads):
+    encoded = stored(kind, channels=channels)
+    out = np.zeros((len(encoded), channels, 24, 24), np.uint8)
+    decode_stored(encoded, out, threads=threads)
+    for content, image in zip(encoded, out, strict=True):
+        alone = np.asarray(Image.open(io.BytesIO(content.tobytes())))
+        assert (image == alone.reshape(24, 24, channels).transpose(2, 0, 1)).all()
+
+
+@pytest.mark.parametrize(("num_images", "threads"), [(0, 2), (1, 2), (5, 8), (9, 2)])
+def test_small_batches_are_decoded_too(num_images, threads):
+    encoded = stored("PNG", channels=1, num_images=num_images)
+    out = np.zeros((num_images, 1, 24, 24), np.uint8)
+    decode_stored(encoded, out, threads=threads)
+    assert out.any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 1000])
+def test_no_more_threads_than_given_and_none_that_stay(threads):
+    before = threading.active_count()
+    encoded = [content.view(Watched) for content in stored("PNG", channels=3, num_images=64)]
+    taken_by = set()
+    for content in encoded:
+        content.taken_by = taken_by
+    decode_stored(encoded, np.empty((64, 3, 24, 24), np.uint8), threads=threads)
+    assert 1 <= len(taken_by) <= min(threads, MOST_THREADS)
+    assert (threads > 1) == (threading.get_ident() not in taken_by)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_first_broken_image_of_a_batch_is_the_one_raised(threads):
+    encoded = stored("JPEG", channels=3)
+    encoded[30] = np.zeros(50, np.uint8)  # not an image at all
+    encoded[20] = encoded[20][:-300]  # cut short
+    with pytest.raises(OSError, match="image file is truncated"):
+        decode_stored(encoded, np.empty((37, 3, 24, 24), np.uint8), threads=threads)

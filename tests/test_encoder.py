@@ -31,7 +31,8 @@ def map_sizes(encoder: torch.nn.Module, image_size: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("name", "num_features"), [("convnet", 128), ("resnet18", 512), ("vit_tiny_patch16_224", 192)]
+    ("name", "num_features"),
+    [("convnet", 128), ("vit", 128), ("resnet18", 512), ("vit_tiny_patch16_224", 192)],
 )
 @pytest.mark.parametrize(("image_size", "channels"), [(8, 1), (16, 3), (32, 1), (32, 3), (64, 3)])
 def test_features_have_one_row_an_image(name, num_features, image_size, channels):
@@ -63,6 +64,31 @@ def test_the_convnet_halves_maps_only_above_four_pixels(image_size, sizes):
 
 def test_the_default_convnet_has_a_quarter_million_parameters():
     assert sum(p.numel() for p in build().parameters()) == 241_184
+
+
+def test_the_small_vit_has_six_blocks_and_a_million_parameters():
+    encoder = build(name="vit")
+    assert len(encoder.body.blocks) == 6
+    assert sum(p.numel() for p in encoder.parameters()) == 1_204_608
+    assert build(name="vit", width=16, patch_size=8).num_features == 64
+
+
+@pytest.mark.parametrize("name", ["vit", "vit_tiny_patch16_224"])
+def test_a_vit_pools_its_class_token_or_its_patches(name):
+    pixels = images()
+    for pool in (None, "token", "avg"):
+        encoder = build(name=name, pool=pool).eval()
+        tokens = encoder.body.forward_features(pixels)
+        mean = encoder.body.fc_norm(tokens[:, 1:].mean(dim=1))
+        torch.testing.assert_close(encoder(pixels), mean if pool == "avg" else tokens[:, 0])
+    with pytest.raises(ValueError, match=r"encoder\.pool.*belongs to ViTs"):
+        build(name="resnet18", pool="avg")
+
+
+@pytest.mark.parametrize("name", ["vit", "vit_tiny_patch16_224", "convnet", "resnet18"])
+def test_encoders_take_local_views_that_are_smaller(name):
+    encoder = build(name=name)
+    assert encoder(images(12)).shape == (2, encoder.num_features)
 
 
 def test_width_scales_the_convnet():

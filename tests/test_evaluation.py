@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from raysl.evaluation.diagnostics import (
     squared_distances,
     uniformity,
 )
-from raysl.evaluation.features import Labelled, extract, top_accuracy
+from raysl.evaluation.features import Labelled, evaluating, extract, top_accuracy
 from raysl.evaluation.knn import votes
 from raysl.evaluation.linear import fit_path
 from raysl.views import VIEWS, make_views
@@ -80,7 +81,8 @@ class Through(Encoder):
     """An encoder that is one function of the images [B, C, S, S]."""
 
     def __init__(self, function, num_features):
-        super().__init__(nn.Identity(), num_features=num_features)
+        sizes = {"num_features": num_features, "channels": 3, "image_size": 16}
+        super().__init__(nn.Identity(), name="through", **sizes)
         self.function = function
 
     def forward(self, images):
@@ -322,6 +324,25 @@ def test_modes_come_back_when_the_encoder_fails(splits):
     assert encoder.training
 
 
+def test_modules_are_told_when_training_goes_on(splits):
+    """Some of timm's then drop what they computed from the weights (LeViT's attention biases)."""
+
+    class Remembering(nn.Linear):
+        told: ClassVar[list[bool]] = []
+
+        def train(self, mode=True):
+            self.told.append(mode)
+            return super().train(mode)
+
+    module = nn.Sequential(nn.Linear(2, 2).eval(), Remembering(2, 2))
+    module[0].eval()
+    Remembering.told.clear()
+    with evaluating(module):
+        assert not module[1].training
+    assert Remembering.told[-1]
+    assert [m.training for m in module] == [False, True]
+
+
 def test_a_diverged_encoder_is_named_in_a_sentence(splits):
     encoder = Through(lambda images: images.mean(dim=(2, 3)) * float("nan"), 3)
     with pytest.raises(ValueError, match=r"32 of the 32 images of patterns/val.*diverged"):
@@ -554,6 +575,7 @@ def test_diagnostics_repeat_with_the_seed_and_look_at_no_more_images_than_asked(
 
 def test_recipes_with_one_view_or_none_random_are_diagnosed_too(encoder, splits):
     arguments = {"device": "cpu", "seed": 0, "num_examples": 32, "batch_size": 32}
-    assert diagnose(encoder, splits.train, VIEWS["crop_flip"], **arguments)["alignment"] > 0
+    for name in ("crop_flip", "dino_small"):
+        assert diagnose(encoder, splits.train, VIEWS[name], **arguments)["alignment"] > 0
     still = diagnose(encoder, splits.train, VIEWS["none"], **arguments)["alignment"]
     assert still == pytest.approx(0, abs=1e-9)

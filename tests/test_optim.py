@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from raysl.optim import Duration, OptimConfig, build_optimizer, lr_factor, peak_lr, set_lr
+from raysl.optim import Duration, OptimConfig, build_optimizer, lr_factor, peak_lr, set_step
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,25 @@ def test_biases_and_norms_are_not_decayed_and_groups_keep_their_own_rate(name):
     }
     assert decays[id(module[0].weight)] == 0.5
     assert {decays[id(p)] for p in (module[0].bias, module[1].weight, module[1].bias)} == {0.0}
-    set_lr(optimizer, 0.5)
+    set_step(optimizer, OptimConfig(lr=0.1, warmup=0.5), 1, 8)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 0.05])
+
+
+def test_the_weight_decay_goes_along_a_cosine_where_a_last_value_is_given():
+    module = nn.Linear(4, 4)
+    config = OptimConfig(weight_decay=0.04, final_weight_decay=0.4, warmup=0.0)
+    optimizer = build_optimizer(config, module, batch_size=256)
+    found = []
+    for step in range(101):
+        set_step(optimizer, config, step, 101)
+        found.append([group["weight_decay"] for group in optimizer.param_groups])
+    decays, none = zip(*found, strict=True)
+    assert decays[0] == pytest.approx(0.04)
+    assert decays[50] == pytest.approx(0.22)
+    assert decays[100] == pytest.approx(0.4)
+    assert set(none) == {0.0}
+    set_step(optimizer, OptimConfig(weight_decay=0.3), 7, 101)
+    assert optimizer.param_groups[0]["weight_decay"] == 0.3
 
 
 def test_lars_adapts_weights_by_their_trust_ratio_and_leaves_biases_to_plain_sgd():

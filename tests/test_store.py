@@ -53,14 +53,21 @@ def test_a_position_outside_the_split_is_refused(store, index):
         load_splits(store).pool.read(torch.tensor([0, index]))
 
 
+@pytest.mark.parametrize("colour", ["rgb", "grey"])
 @pytest.mark.parametrize("encoding", ["png", "jpeg"])
-def test_encoded_stores_read_any_order_too(tmp_path, encoding):
+def test_encoded_stores_read_any_order_with_any_number_of_threads(tmp_path, encoding, colour):
     source = write_images(tmp_path / "in", class_files("", 10))
-    import_images(source, tmp_path / "out", size=SIZE, encoding=encoding, shard_bytes=1000)
+    options = {"size": SIZE, "encoding": encoding, "colour": colour}
+    import_images(source, tmp_path / "out", shard_bytes=1000, **options)
     pool = load_splits(tmp_path / "out").pool
-    everything = pool.read(torch.arange(len(pool)))
-    indices = torch.tensor([5, 0, 5, len(pool) - 1])
-    assert torch.equal(pool.read(indices), everything[indices])
+    one_by_one = [pool.read(torch.tensor([position])) for position in range(len(pool))]
+    everything = torch.cat(one_by_one)  # [N, C, S, S]
+    indices = torch.randint(len(pool), (50,), generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        assert torch.equal(pool.read(indices), everything[indices])
+    torch.set_num_threads(before)
 
 
 def test_a_split_travels_to_another_process_as_a_path(store, tmp_path):

@@ -13,7 +13,7 @@ from raysl.study.local import run_locally
 from raysl.study.planners import build_planner, cell_label
 from raysl.study.policy import tuned_and_frozen
 from raysl.study.sizes import size_study
-from raysl.study.spec import Cell, Study
+from raysl.study.spec import Cell, Resources, Study
 from raysl.trial import failed
 
 
@@ -293,6 +293,11 @@ def test_a_run_folder_that_cannot_be_written_gets_a_sentence(splits, tmp_path):
         ({"sizes": (8, 8)}, "twice"),
         ({"seeds": 0}, "at least 1"),
         ({"arms": ["simclr", "scrtch"]}, "did you mean 'scratch'"),
+        ({"name": ""}, "'' is empty"),
+        ({"name": ".."}, "starts with a dot"),
+        ({"name": "../x"}, "starts with a dot"),
+        ({"name": "x/y"}, "holds a slash"),
+        ({"name": "x\\y"}, "holds a slash"),
     ],
 )
 def test_impossible_studies_get_a_sentence_before_anything_runs(changes, message, splits):
@@ -303,3 +308,36 @@ def test_impossible_studies_get_a_sentence_before_anything_runs(changes, message
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
         size_study(splits, **(arguments | changes))
+
+
+def test_a_baseline_is_not_compared_with_itself(splits):
+    itself = study_of(splits, baseline="simclr")
+    with pytest.raises(ValueError, match="baseline simclr is also a method"):
+        itself.check_baseline()
+    with pytest.raises(ValueError, match="baseline scratch is also a method"):
+        study_of(splits, methods=("simclr", "scratch")).check_baseline()
+    dataclasses.replace(itself, methods=("vicreg",)).check_baseline()  # the arms compared
+    study_of(splits, baseline=None).check_baseline()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"workers": 0},
+        {"workers": -1},
+        {"cpus_per_worker": 0},
+        {"gpus_per_worker": -1.0},
+        {"gpus_per_worker": 1.5},
+        {"gpus_per_worker": float("nan")},
+        {"gpus_per_worker": float("inf")},
+    ],
+)
+def test_impossible_resources_get_a_sentence(values):
+    (name,) = values
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        Resources(**values)
+
+
+@pytest.mark.parametrize("gpus", [0, 0.25, 1, 2.0])
+def test_a_worker_has_a_share_of_a_gpu_or_whole_ones(gpus):
+    assert Resources(gpus_per_worker=gpus).gpus_per_worker == gpus

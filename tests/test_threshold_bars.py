@@ -2,15 +2,30 @@
 
 Numbers and bars from section 8 of the threshold method. Errors are relative errors of n*; compute
 is in full grids of 8 sizes with 3 seeds in both arms. One run of 400 worlds serves most bars.
+
+A search is chaotic: rounding on another machine may change which trial is bought next, and so all
+that follow, so that each machine sees another sample of about the same rate. A claim about a rate
+or a median therefore fails where the worlds contradict it at level 0.5 %, not where their sample
+is just beyond the bar; `benchmarks/threshold_design.py` measures the rates themselves. Caught with
+a probability of 90 %: a true 77 % where at least 85 % are claimed of 400 worlds, 73 % of 200, 68 %
+of 100; 7.5 % where at most 3 % of 400; a median of 10.6 % where at most 7.5 % of 400.
 """
 
 from functools import partial
 
 import numpy as np
 import pytest
-from cores import on_all_cores
+from cores import all_cores
 from grids import power_laws
 from ours import Answer, Study, buy, search
+from scipy import stats
+from significance import (
+    LEVEL,
+    expect_at_least,
+    expect_at_most,
+    expect_median_at_most,
+    expect_median_no_larger,
+)
 from simulated import figure_8
 from worlds import SIZES, World, grid_cost, make_worlds
 
@@ -22,10 +37,21 @@ BUDGETS = (0.25, 1 / 3)
 pytestmark = pytest.mark.slow
 
 
-def run(kind: str, num: int, *, variant: str = "plain", **options) -> tuple[list, list]:
+@pytest.fixture(scope="module")
+def on_cores():
+    with all_cores() as each:
+        yield each
+
+
+@pytest.fixture(scope="module")
+def run(on_cores):
     """Worlds and, for each, the answers of `search` by budget and method."""
-    worlds = list(make_worlds(kind, num, first=FIRST, variant=variant))
-    return worlds, on_all_cores(partial(search, **options), worlds)
+
+    def worlds_and_answers(kind: str, num: int, *, variant: str = "plain", **options):
+        worlds = list(make_worlds(kind, num, first=FIRST, variant=variant))
+        return worlds, on_cores(partial(search, **options), worlds)
+
+    return worlds_and_answers
 
 
 def column(answers: list, budget: int, method: int = 0) -> list[Answer]:
@@ -37,16 +63,12 @@ def errors(worlds: list[World], found: list, method: int = 0) -> np.ndarray:
     return np.abs(np.array([answer.point for answer in found]) / truths - 1)
 
 
-def covered(worlds: list[World], intervals: list[tuple[float, float]], method: int = 0) -> float:
-    """The share of intervals that hold the truth."""
-    return float(
-        np.mean(
-            [
-                low * 0.9999 <= world.truth[method] <= high * 1.0001
-                for world, (low, high) in zip(worlds, intervals, strict=True)
-            ]
-        )
-    )
+def covered(worlds: list, intervals: list[tuple[float, float]], method: int = 0) -> list[bool]:
+    """Whether each interval holds the truth."""
+    return [
+        low * 0.9999 <= world.truth[method] <= high * 1.0001
+        for world, (low, high) in zip(worlds, intervals, strict=True)
+    ]
 
 
 def credible(found: list[Answer]) -> list[tuple[float, float]]:
@@ -57,38 +79,39 @@ def reported(found: list[Answer]) -> list[tuple[float, float]]:
     return [(answer.low, answer.high) for answer in found]
 
 
-def share(found: list[Answer], *claims: str) -> float:
-    return float(np.mean([answer.claim in claims for answer in found]))
+def claims(found: list[Answer], *kinds: str) -> list[bool]:
+    return [answer.claim in kinds for answer in found]
 
 
 @pytest.fixture(scope="module")
-def single():
+def single(run):
     return run("single", 400, budgets=BUDGETS)
 
 
 def test_1_the_interval_covers_as_often_as_it_says(single):
     worlds, answers = single
     found = column(answers, 1)
-    assert 0.85 <= covered(worlds, credible(found)) <= 0.95
-    assert covered(worlds, reported(found)) >= 0.85
+    expect_at_least(0.85, covered(worlds, credible(found)))
+    expect_at_most(0.95, covered(worlds, credible(found)))
+    expect_at_least(0.85, covered(worlds, reported(found)))
 
 
-def test_2_a_third_of_the_compute_is_as_accurate_as_the_full_grid_analysed_well(single):
+def test_2_a_third_of_the_compute_is_as_accurate_as_the_full_grid_analysed_well(single, on_cores):
     worlds, answers = single
-    grid = np.median(errors(worlds, on_all_cores(power_laws, worlds)))
-    assert np.median(errors(worlds, column(answers, 1))) <= grid
+    grid = errors(worlds, on_cores(power_laws, worlds))
+    expect_median_no_larger(errors(worlds, column(answers, 1)), grid)
 
 
-def test_2_in_pairs_two_fifths_are_enough():
-    worlds, answers = run("single", 400, budgets=(0.4,), design=Design(pair_from=-1))
-    grid = np.median(errors(worlds, on_all_cores(power_laws, worlds)))
-    assert np.median(errors(worlds, column(answers, 0))) <= grid
+def test_2_in_pairs_two_fifths_are_enough(run, on_cores):
+    worlds, answers = run("single", 200, budgets=(0.4,), design=Design(pair_from=-1))
+    grid = errors(worlds, on_cores(power_laws, worlds))
+    expect_median_no_larger(errors(worlds, column(answers, 0)), grid)
 
 
 def test_3_the_median_error_falls_below_9_and_7_5_percent(single):
     worlds, answers = single
-    assert np.median(errors(worlds, column(answers, 0))) <= 0.09
-    assert np.median(errors(worlds, column(answers, 1))) <= 0.075
+    expect_median_at_most(0.09, errors(worlds, column(answers, 0)))
+    expect_median_at_most(0.075, errors(worlds, column(answers, 1)))
 
 
 def test_budgets_are_kept(single):
@@ -97,7 +120,7 @@ def test_budgets_are_kept(single):
             assert answer.cost < budget
 
 
-def test_4_where_there_is_no_crossing_none_is_found_and_little_is_spent():
+def test_4_where_there_is_no_crossing_none_is_found_and_little_is_spent(run):
     worlds, answers = run("none", 200, budgets=(0.5,), stop=True)
     found = column(answers, 0)
     ahead = [world.curves[1, 0] < world.curves[0, 0] for world in worlds]
@@ -105,39 +128,40 @@ def test_4_where_there_is_no_crossing_none_is_found_and_little_is_spent():
         answer.claim == ("always" if is_ahead else "never")
         for answer, is_ahead in zip(found, ahead, strict=True)
     ]
-    assert share(found, "found", "several") <= 0.03
-    assert np.mean(right) >= 0.85
-    assert np.mean([answer.cost for answer in found]) <= 0.25
+    expect_at_most(0.03, claims(found, "found", "several"))
+    expect_at_least(0.85, right)
+    costs = [answer.cost for answer in found]
+    assert stats.ttest_1samp(costs, 0.25, alternative="greater").pvalue >= LEVEL
 
 
 def test_5_no_crossing_is_seldom_claimed_where_there_is_one(single):
     for budget in range(len(BUDGETS)):
-        assert share(column(single[1], budget), "always", "never") <= 0.03
+        expect_at_most(0.03, claims(column(single[1], budget), "always", "never"))
 
 
-def test_6_two_crossings_are_flagged_and_one_is_not(single):
-    _, answers = run("double", 80, budgets=(0.25,))
-    assert share(column(answers, 0), "several") >= 0.80
-    assert share(column(single[1], 0), "several") <= 0.08
+def test_6_two_crossings_are_flagged_and_one_is_not(single, run):
+    _, answers = run("double", 120, budgets=(0.25,))
+    expect_at_least(0.80, claims(column(answers, 0), "several"))
+    expect_at_most(0.08, claims(column(single[1], 0), "several"))
 
 
-def test_7_curves_that_no_power_law_describes_are_covered():
+def test_7_curves_that_no_power_law_describes_are_covered(run):
     worlds, answers = run("misspecified", 100)
-    assert covered(worlds, credible(column(answers, 0))) >= 0.82
+    expect_at_least(0.82, covered(worlds, credible(column(answers, 0))))
 
 
-def test_8_failed_runs_and_outliers_are_survived():
-    worlds, answers = run("single", 100, variant="outliers")
+def test_8_failed_runs_and_outliers_are_survived(run):
+    worlds, answers = run("single", 150, variant="outliers")
     found = column(answers, 0)
-    assert covered(worlds, credible(found)) >= 0.82
-    assert np.median(errors(worlds, found)) <= 0.12
+    expect_at_least(0.82, covered(worlds, credible(found)))
+    expect_median_at_most(0.12, errors(worlds, found))
 
 
-def test_9_eight_workers_lose_little_against_four(single):
+def test_9_eight_workers_lose_little_against_four(single, run):
     worlds, answers = single
-    _, eight = run("single", 100, workers=8)
-    four = np.median(errors(worlds[:100], column(answers, 1)[:100]))
-    assert np.median(errors(worlds[:100], column(eight, 0))) <= 1.25 * four
+    _, eight = run("single", 150, workers=8)
+    four = errors(worlds[:150], column(answers, 1)[:150])
+    expect_median_no_larger(errors(worlds[:150], column(eight, 0)), 1.25 * four)
 
 
 def test_10_the_golden_case_is_read_as_expected():
@@ -153,11 +177,11 @@ def test_10_the_golden_case_is_read_as_expected():
     assert threshold.noise.source == "assumed"
 
 
-def test_11_the_interval_covers_where_the_rule_stops():
-    worlds, answers = run("single", 150, budgets=(0.5,), stop=True)
+def test_11_the_interval_covers_where_the_rule_stops(run):
+    worlds, answers = run("single", 200, budgets=(0.5,), stop=True)
     found = column(answers, 0)
-    assert covered(worlds, reported(found)) >= 0.86
-    assert share(found, "always", "never") <= 0.03
+    expect_at_least(0.86, covered(worlds, reported(found)))
+    expect_at_most(0.03, claims(found, "always", "never"))
 
 
 def test_a_restart_goes_on_with_the_same_trial():
@@ -172,13 +196,13 @@ def test_a_restart_goes_on_with_the_same_trial():
             assert again is not None
 
 
-def test_workers_that_ask_one_by_one_are_as_honest():
-    worlds, answers = run("single", 60, budgets=(0.2,), asynchronous=True)
-    assert covered(worlds, credible(column(answers, 0))) >= 0.85
+def test_workers_that_ask_one_by_one_are_as_honest(run):
+    worlds, answers = run("single", 100, budgets=(0.2,), asynchronous=True)
+    expect_at_least(0.85, covered(worlds, credible(column(answers, 0))))
 
 
-def test_two_methods_share_a_baseline_and_each_is_covered():
-    worlds, answers = run("two_methods", 60, budgets=(0.2,))
+def test_two_methods_share_a_baseline_and_each_is_covered(run):
+    worlds, answers = run("two_methods", 100, budgets=(0.2,))
     for method in (0, 1):
         found = column(answers, 0, method)
-        assert covered(worlds, credible(found), method) >= 0.85
+        expect_at_least(0.85, covered(worlds, credible(found), method))

@@ -3,16 +3,18 @@
 import dataclasses
 import json
 import threading
+from unittest import mock
 
 import pytest
 import torch
 
+import raysl.trial
 from raysl.data.images import Splits
-from raysl.recipe import Recipe
+from raysl.recipe import EarlyStopping, Recipe
 from raysl.result import RESULT_FILE, read_result
 from raysl.state import Interrupted, StopTrial
 from raysl.tracking import read_jsonl
-from raysl.trial import CHECKPOINT_FILE, attempt_trial, check_splits, run_trial
+from raysl.trial import CHECKPOINT_FILE, ENCODER_FILE, attempt_trial, check_splits, run_trial
 
 
 class Forbidden:
@@ -137,6 +139,41 @@ def test_a_stop_keeps_what_was_measured(splits, tmp_path):
     assert result.status == "stopped"
     assert "val/linear_top1" in result.metrics
     assert result.cost["steps"] < 6
+    assert run_trial(recipe_of(splits), splits, directory=tmp_path, final=False) == result
+    final = run_trial(recipe_of(splits), splits, directory=tmp_path, final=True)
+    assert (final.status, final.cost["steps"]) == ("stopped", result.cost["steps"])
+
+
+def test_what_is_evaluated_after_a_stop_are_the_weights_of_the_best_look(splits, tmp_path):
+    recipe = recipe_of(splits, duration="20 steps")
+    recipe = dataclasses.replace(recipe, early_stopping=EarlyStopping(every=4, patience=99))
+    saved = {}
+
+    def report(step, metrics):
+        if step == 18:
+            raise StopTrial
+
+    train = raysl.trial.train
+
+    def keep_state(*args, **options):
+        saved["state"] = options["state"]
+        return train(*args, **options)
+
+    with mock.patch("raysl.trial.train", keep_state):
+        result = run_trial(recipe, splits, directory=tmp_path, final=False, report=report)
+    state = saved["state"]
+    assert result.cost["steps"] == 18 > state.best["step"]
+    kept = torch.load(tmp_path / ENCODER_FILE, weights_only=True)["encoder"]
+    best = state.best["method"]
+    assert all(torch.equal(value, best[f"encoder.{name}"]) for name, value in kept.items())
+
+
+def test_seconds_are_those_of_all_processes_that_worked_on_a_trial(splits, tmp_path):
+    first = run_trial(recipe_of(splits), splits, directory=tmp_path, final=False)
+    second = run_trial(recipe_of(splits), splits, directory=tmp_path, final=True)
+    trained = first.cost["train_seconds"]
+    assert second.cost["train_seconds"] == trained
+    assert second.cost["device_seconds"] == second.cost["seconds"] > trained
 
 
 def test_a_failure_becomes_a_result_that_names_it_and_nothing_is_stored(splits, tmp_path):

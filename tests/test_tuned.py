@@ -13,7 +13,6 @@ from raysl.analysis.scores import scores_from_results
 from raysl.data.store import load_splits
 from raysl.recipe import Recipe
 from raysl.result import TrialResult
-from raysl.study.estimate import planned_steps
 from raysl.study.ledger import Ledger, open_study, read_proposals
 from raysl.study.local import run_locally
 from raysl.study.planners import build_planner, cell_label
@@ -147,7 +146,7 @@ def test_a_size_whose_best_recipe_is_the_frozen_one_runs_it_once_for_both(digits
 
 def test_epochs_and_steps_are_one_at_the_reference_size_and_scale_elsewhere(digits):
     steps = {
-        (cell["pool_size"], cell["fixed"]): planned_steps(tuned_study(digits).recipe(cell, {}, 0))
+        (cell["pool_size"], cell["fixed"]): tuned_study(digits).recipe(cell, {}, 0).num_steps
         for cell in tuned_study(digits).cells()
         if cell["arm"] == "simclr"
     }
@@ -159,7 +158,7 @@ def test_epochs_and_steps_are_one_at_the_reference_size_and_scale_elsewhere(digi
 def test_a_duration_in_epochs_gives_the_same_updates_as_one_in_steps(digits):
     study = tuned_study(digits).with_overrides({"duration": "2 epochs"})
     cell = {"arm": "simclr", "pool_size": 128, "tuned": None, "fixed": "steps"}
-    assert planned_steps(study.recipe(cell, {}, 0)) == 2 * REFERENCE // 16
+    assert study.recipe(cell, {}, 0).num_steps == 2 * REFERENCE // 16
 
 
 def test_scratch_on_a_labelled_pool_follows_both_lengths_too(digits):
@@ -171,10 +170,10 @@ def test_scratch_on_a_labelled_pool_follows_both_lengths_too(digits):
     assert len(cells) == 5
     recipes = {(c["pool_size"], c["fixed"]): study.recipe(c, {}, 0) for c in cells}
     there = recipes[REFERENCE, None]
-    assert {key: planned_steps(recipe) for key, recipe in recipes.items() if 32 not in key} == {
-        (64, None): planned_steps(there),
-        (128, "epochs"): 2 * planned_steps(there),
-        (128, "steps"): planned_steps(there),
+    assert {key: recipe.num_steps for key, recipe in recipes.items() if 32 not in key} == {
+        (64, None): there.num_steps,
+        (128, "epochs"): 2 * there.num_steps,
+        (128, "steps"): there.num_steps,
     }
 
 

@@ -143,7 +143,7 @@ def colour_only(**fields: float) -> ViewConfig:
 def test_a_factor_matches_torchvision(name, channels):
     pixels = 0.3 + 0.4 * floats(32, channels)  # far enough from 0 and 1 that nothing is clamped
     draws = draws_of(32)
-    matrix, bias = colour_map(pixels.mean((2, 3)), draws, colour_only(**{name: 0.3}))
+    matrix, bias = colour_map(pixels.mean((2, 3)), draws, colour_only(**{name: 0.3}), num_images=32)
     ours = (matrix @ pixels.flatten(2) + bias).view_as(pixels)
     adjust = getattr(TF, f"adjust_{name}")
     for i in range(32):
@@ -168,12 +168,15 @@ def test_hue_is_the_rotation_in_yiq():
 def test_hue_keeps_luma_and_grey_and_turns_red_towards_green():
     luma = torch.tensor(LUMA)
     pixels = 0.4 + 0.2 * floats(64)
-    matrix, bias = colour_map(pixels.mean((2, 3)), draws_of(64), colour_only(hue=0.5))
+    matrix, bias = colour_map(
+        pixels.mean((2, 3)), draws_of(64), colour_only(hue=0.5), num_images=64
+    )
     shifted = (matrix @ pixels.flatten(2) + bias).view_as(pixels)
     before, after = (torch.einsum("nchw,c->nhw", p, luma) for p in (pixels, shifted))
     torch.testing.assert_close(before, after, atol=2e-4, rtol=0)
     torch.testing.assert_close(matrix.sum(2), torch.ones(64, 3), atol=2e-4, rtol=0)
-    (quarter, _) = colour_map(torch.zeros(1, 3), draws_of(1, hue=0.999), colour_only(hue=0.25))
+    quarter_turn = draws_of(1, hue=0.999), colour_only(hue=0.25)
+    (quarter, _) = colour_map(torch.zeros(1, 3), *quarter_turn, num_images=1)
     red, green, _ = quarter[0, :, 0]
     assert red < 0.3 < green
 
@@ -183,9 +186,8 @@ def test_colour_strength_scales_all_four_jitters():
     strong = colour_only(brightness=0.4, contrast=0.2, saturation=0.6, hue=0.1)
     strong = dataclasses.replace(strong, colour_strength=0.5)
     weak = colour_only(brightness=0.2, contrast=0.1, saturation=0.3, hue=0.05)
-    for ours, expected in zip(
-        colour_map(means, draws, strong), colour_map(means, draws, weak), strict=True
-    ):
+    maps = (colour_map(means, draws, config, num_images=16) for config in (strong, weak))
+    for ours, expected in zip(*maps, strict=True):
         torch.testing.assert_close(ours, expected)
 
 

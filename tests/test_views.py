@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raysl.config import from_dict, to_dict
 from raysl.views import VIEWS, ViewConfig, eval_view, make_views
+from raysl.views.config import local_size
 
 STILL = dataclasses.replace(VIEWS["none"], mean=(0.0,), std=(1.0,))  # nothing random, 0-1
 
@@ -37,9 +38,11 @@ def test_views_have_the_promised_shape(name, count, channels, size):
         views = make_views(
             images(count, channels, size), dataclasses.replace(config, size=out), seeded()
         )
-        assert len(views) == config.num_views
-        for view in views:
-            assert view.shape == (count, channels, out or size, out or size)
+        sizes = [out or size] * config.num_views
+        sizes += [local_size(config, out or size)] * config.num_local_views
+        assert len(views) == len(sizes)
+        for view, pixels in zip(views, sizes, strict=True):
+            assert view.shape == (count, channels, pixels, pixels)
             assert view.dtype == torch.float32
             assert view.isfinite().all()
             assert view.is_contiguous()
@@ -82,22 +85,30 @@ def test_every_image_and_view_gets_its_own_parameters(fields):
 
 CHANGES = {
     "num_views": 3,
+    "num_local_views": 1,
     "size": 12,
+    "local_size": 5,
     "crop_scale": (0.1, 0.5),
+    "local_scale": (0.1, 0.2),
     "crop_ratio": (0.5, 2.0),
     "flip": 0.0,
     "vertical_flip": 0.5,
     "rotation": 10.0,
     "jitter_prob": 0.1,
+    "jitter_prob_second": 0.1,
     "brightness": 0.1,
     "contrast": 0.1,
     "saturation": 0.1,
     "hue": 0.05,
     "colour_strength": 0.5,
     "grayscale_prob": 0.9,
+    "grayscale_prob_second": 0.9,
     "blur_prob": 0.1,
+    "blur_prob_second": 0.1,
+    "blur_prob_local": 0.1,
     "blur_sigma": (1.0, 1.5),
     "solarize_prob": 0.9,
+    "solarize_prob_second": 0.9,
     "solarize_threshold": 0.2,
     "mean": (0.4,),
     "std": (0.5,),
@@ -106,12 +117,60 @@ CHANGES = {
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(ViewConfig)])
 def test_every_field_changes_the_views(field):
-    base = dataclasses.replace(VIEWS["simclr"], solarize_prob=0.3)
+    base = dataclasses.replace(VIEWS["simclr"], solarize_prob=0.3, num_local_views=2)
     changed = dataclasses.replace(base, **{field: CHANGES[field]})
     first, second = (make_views(images(16), config, seeded()) for config in (base, changed))
-    assert len(first) != len(second) or not (
-        first[0].shape == second[0].shape and torch.equal(first[0], second[0])
+    assert len(first) != len(second) or not all(
+        a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, second, strict=True)
     )
+
+
+def test_local_views_are_small_crops_of_the_same_images():
+    """Of an image whose pixels are their own places a crop shows how much it spans."""
+    places = torch.linspace(0, 255, 64).to(torch.uint8).expand(8, 1, 64, 64).contiguous()
+    config = dataclasses.replace(
+        STILL, num_views=1, num_local_views=3, crop_scale=(0.5, 1.0), local_scale=(0.05, 0.1)
+    )
+    whole, *local = make_views(places, config, seeded())
+    spans = [(view.amax((1, 2, 3)) - view.amin((1, 2, 3))) for view in (whole, *local)]
+    assert len(local) == 3
+    assert spans[0].min() > 0.55
+    assert max(span.max() for span in spans[1:]) < 0.45  # sqrt(0.1 x 4 / 3) = 0.37 wide at most
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(8, 3), (16, 6), (28, 12), (32, 12), (48, 18), (64, 24), (96, 36), (224, 96)],
+)
+def test_local_views_have_about_three_sevenths_of_the_size_in_steps_of_patches(size, expected):
+    assert local_size(ViewConfig(), size) == expected
+    assert local_size(ViewConfig(local_size=10), size) == 10
+
+
+def test_every_second_view_can_be_weak():
+    colours = {"jitter_prob": 1.0, "brightness": 0.8, "grayscale_prob": 1.0}
+    config = dataclasses.replace(
+        STILL, num_views=2, jitter_prob_second=0.0, grayscale_prob_second=0.0, **colours
+    )
+    strong, weak = make_views(images(), config, seeded())
+    torch.testing.assert_close(weak, floats())
+    assert not torch.equal(strong, weak)
+    torch.testing.assert_close(strong[:, 0], strong[:, 1])  # grey
+
+
+def test_every_second_view_can_have_its_own_blur_and_solarisation():
+    config = dataclasses.replace(STILL, num_views=3, solarize_threshold=0.0)
+    config = dataclasses.replace(config, solarize_prob=0.0, solarize_prob_second=1.0)
+    first, second, third = make_views(images(), config, seeded())
+    assert torch.equal(first, third)
+    torch.testing.assert_close(second, 1 - first)
+    config = dataclasses.replace(STILL, num_views=2, blur_sigma=(1.0, 1.0), num_local_views=1)
+    config = dataclasses.replace(config, blur_prob=1.0, blur_prob_second=0.0, blur_prob_local=0.0)
+    first, second, local = make_views(images(), config, seeded())
+    assert torch.equal(second, floats())
+    assert first.std() < second.std()
+    plain = make_views(images(), dataclasses.replace(config, blur_prob=0.0), seeded())
+    assert torch.equal(local, plain[2])
 
 
 def test_changing_one_augmentation_leaves_the_choices_of_the_others():
@@ -196,7 +255,7 @@ def test_views_on_a_gpu_never_wait_for_it():
 @pytest.mark.slow
 def test_the_benchmark_prints_the_three_side_by_side():
     script = Path(__file__).parents[1] / "benchmarks" / "views.py"
-    arguments = ["--size", "8", "--batch", "4", "--repeats", "1"]
+    arguments = ["--quick", "--size", "8", "--batch", "4", "--repeats", "1"]
     done = subprocess.run(
         [sys.executable, str(script), *arguments], capture_output=True, text=True, check=True
     )

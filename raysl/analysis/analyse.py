@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raysl.analysis.compare import CONFIDENCE, Comparison, compare
+from raysl.analysis.compare import CONFIDENCE, Comparison, compare, compare_at_one_size
 from raysl.analysis.frontier import find_frontier, scores_by_label_size
 from raysl.analysis.frontier_answer import Frontier
 from raysl.analysis.levels import Noise, pooled_noise
@@ -59,7 +59,14 @@ class Analysis:
         for comparison in self.comparisons:
             text = comparison.threshold.sentence() if comparison.threshold else comparison.reason
             sentences.append(placed(comparison.where, text))
+            if comparison.threshold and self._has_several_methods and comparison.rankings:
+                sentences.append(placed(comparison.where, comparison.rankings[-1].sentence()))
         return " ".join(sentences + self._best_values())
+
+    @property
+    def _has_several_methods(self) -> bool:
+        """Whether several arms are each compared with the baseline at the same place."""
+        return len({repr(c.where) for c in self.comparisons}) < len(self.comparisons)
 
     def _best_values(self) -> list[str]:
         """Where a study compares nothing, the best value of the most important parameter."""
@@ -69,7 +76,8 @@ class Analysis:
                 shares[param] = shares.get(param, 0.0) + share
         names = sorted(shares, key=shares.__getitem__)
         searched = [c for c in self.searches if names and c.best and names[-1] in c.best.params]
-        if not searched or any(comparison.threshold for comparison in self.comparisons):
+        compared = any(c.threshold or c.rankings for c in self.comparisons)
+        if not searched or compared:
             return []
         values = [
             f"{number(c.best.params[names[-1]], digits=2)}"
@@ -105,6 +113,11 @@ def analyse(
         scores = scores_from_results(table, **chosen)
         healthy = scores_from_results(table, with_collapsed=False, **chosen)
         methods = compared_arms(study)
+        if len(methods) > 1 and len(study["axes"][size_axis]) == 1:
+            comparisons.append(
+                compare_at_one_size(study, where, scores=scores, noise=noise, unit=unit)
+            )
+            continue
         for arm in methods:
             comparisons.append(
                 compare(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysl.analysis.answer import Threshold
-from raysl.analysis.claims import Claim, beats_baseline
+from raysl.analysis.claims import Claim, beats_baseline, claims_sentence
 from raysl.analysis.curves import Prior
 from raysl.analysis.levels import Curve, Noise, make_curves
 from raysl.analysis.models import ModelComparison, compare_models
@@ -80,6 +80,30 @@ def compare(
         models=None if threshold is None else families_of(scores, threshold, point=point),
         point=point,
         test_set=spread,
+    )
+
+
+def compare_at_one_size(
+    study: Mapping[str, Any],
+    where: Mapping[str, Any],
+    *,
+    scores: Sequence[Score],
+    noise: Noise,
+    unit: str,
+) -> Comparison:
+    """Several methods where no axis of sizes can hold a threshold: how they rank is the answer."""
+    rankings, claims, unranked = rank(study["baseline"], scores, None, unit=unit)
+    sentences = [text for ranking in rankings for text in (ranking.sentence(), ranking.odds())]
+    if claims:
+        sentences.append(claims_sentence(claims))
+    return Comparison(
+        where=where,
+        curves=make_curves(scores, confidence=CONFIDENCE, noise=noise) if scores else (),
+        threshold=None,
+        reason=" ".join(sentences or unranked or ("No ranking: fewer than three arms finished.",)),
+        notes=(*meanings(study, where), *(unranked if sentences else ())),
+        rankings=rankings,
+        claims=claims,
     )
 
 

@@ -26,18 +26,19 @@ SERIES = ("#0072b2", "#d55e00", "#007a5a", "#a2478f", "#9a6a00", "#5f6368")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 WIDTH = 5.0  # inches: text of 9 points is still read on a phone and not huge on a desk
 FONT = 9.0
+Part = Literal["curves", "ranking", "checks", "steps", "search"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
     """One figure as PNG for files and as SVG for the page, with the sentences that it supports.
 
-    name: of the file, without its ending. part: its place in the report: the answer's curves, what
-    checks them, the steps of an adaptive search, the search over parameters.
+    name: of the file, without its ending. part: its place in the report: the answer's curves, the
+    ranking, what checks the curves, the steps of an adaptive search, the search over parameters.
     """
 
     name: str
-    part: Literal["curves", "checks", "steps", "search"]
+    part: Part
     caption: str
     alternative: str
     png: bytes
@@ -47,7 +48,7 @@ class Drawing:
 def finish(
     figure: Figure,
     name: str,
-    part: Literal["curves", "checks", "steps", "search"],
+    part: Part,
     *,
     caption: str,
     alternative: str,

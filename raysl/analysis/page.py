@@ -27,7 +27,7 @@ def make_page(content: Mapping[str, Any], drawings: Sequence[Drawing]) -> str:
                 _unchecked(content),
             ),
             section("The search, step by step", _figures(drawings, "steps"), steps(content)),
-            section("Ranking", rankings(content), claims(content)),
+            section("Ranking", _figures(drawings, "ranking"), rankings(content), claims(content)),
             section("Cells", cells(content)),
             section("Search", search(content), _figures(drawings, "search")),
             section("Failed and collapsed trials", failures(content)),

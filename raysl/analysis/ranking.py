@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from raysl.analysis.levels import Noise, group_cells, pooled_noise
 from raysl.analysis.scores import Score, check_scores
-from raysl.analysis.wording import arm_title, count, listed, points
+from raysl.analysis.wording import arm_title, count, listed, points, probability
 
 Array = NDArray[np.float64]
 Cell = Mapping[int, float]  # seed -> metric
@@ -24,6 +24,7 @@ Interval = tuple[float, float]
 
 CERTAINTY = 0.95  # that no two arms at all are wrongly told apart
 CONFIDENCE = 0.90  # of the intervals
+MENTIONED = 0.05  # smaller probabilities to be the best are left to the table
 RATIOS = tuple(np.tan((np.arange(40) + 0.5) / 40 * np.pi / 2))  # equal steps of a half-Cauchy
 NO_NOISE = (
     "The seed noise cannot be measured, since no cell has two seeds whose metrics differ; run "
@@ -96,6 +97,15 @@ class Ranking:
         if self.noise.source == "assumed":
             text += f", assuming a seed sd of {self.noise.sd:g} points"
         return text + "."
+
+    def odds(self) -> str:
+        """Who may be the best, with the probability of it, in a sentence."""
+        likely = [s for s in self.standings if s.p_best >= MENTIONED]
+        likely.sort(key=lambda s: -s.p_best)
+        return (
+            "Probability to be the best: "
+            f"{listed(f'{arm_title(s.arm)} {probability(s.p_best)}' for s in likely)}."
+        )
 
 
 def rank_arms(

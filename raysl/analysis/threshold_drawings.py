@@ -9,6 +9,8 @@ from raysl.analysis.compare import Comparison
 from raysl.analysis.figure import Drawing, finish
 from raysl.analysis.models import ModelComparison
 from raysl.analysis.plots import draw_curves, draw_difference
+from raysl.analysis.ranking import Ranking
+from raysl.analysis.ranking_plot import draw_ranking
 from raysl.analysis.threshold_plots import (
     Z,
     draw_models,
@@ -29,13 +31,16 @@ def draw_comparison(
     unit: str,
     suffix: str = "",
 ) -> list[Drawing]:
-    """Curves, difference, posterior, residuals and curve families, as far as there are any.
+    """Ranking or curves, difference, posterior, residuals, curve families: what there is of them.
 
     order: arms by colour. suffix: of the figures' names.
     """
     threshold = comparison.threshold
     found = []
-    if comparison.curves:
+    ranked = comparison.rankings if threshold is None else ()
+    found += [_ranking(comparison, ranking, metric, suffix) for ranking in ranked]
+    one_size = all(len(curve.levels) == 1 for curve in comparison.curves)
+    if comparison.curves and not (ranked and one_size):
         found.append(_curves(comparison, order, metric, unit, suffix))
     if threshold is None:
         return found
@@ -48,6 +53,23 @@ def draw_comparison(
     if comparison.models is not None and comparison.models.models:
         found.append(_models(comparison, threshold, comparison.models, suffix))
     return found
+
+
+def _ranking(comparison: Comparison, ranking: Ranking, metric: str, suffix: str) -> Drawing:
+    place = "" if ranking.size is None else f"-{ranking.size:g}"
+    reading = (
+        "A bar is the 90 % interval of an arm's mean, its colour the group of arms that cannot be "
+        "told apart from the group's first; beside it the probability to be at most "
+        f"{ranking.margin:g} points short of the best. What the trials of a seed share is in the "
+        "bars and cancels in the differences, so bars that overlap may belong to different groups."
+    )
+    return finish(
+        draw_ranking(ranking, metric=metric),
+        f"ranking{place}{suffix}",
+        "ranking",
+        caption=placed(comparison.where, f"{ranking.sentence()} {reading}"),
+        alternative=f"{metric_title(metric)} of every arm. {ranking.sentence()}",
+    )
 
 
 def _curves(

@@ -10,8 +10,9 @@ if TYPE_CHECKING:  # the package is imported in every process of Ray's, also in 
 
 # What Ray adds, for estimates: measured with benchmarks/trial_overhead.py on 2 quiet cores.
 START_SECONDS = 11.0  # once a study: starting Ray, and its first process with its imports
+GROUP_START_SECONDS = 15.0  # once more for two or more workers, and again after a failure
 TRIAL_SECONDS = 0.1  # a one-worker trial from the second on, in a process that is reused (0.06)
-GROUP_SECONDS = 15.0  # a trial of two or more workers: Ray Train starts its processes anew
+GROUP_SECONDS = 0.3  # a trial of two or more workers from the second on, in a group that is kept
 
 
 def run_on_ray(

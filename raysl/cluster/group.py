@@ -1,28 +1,27 @@
-"""A trial of several workers: a Ray Train group inside the Tune trial, with DDP in `train`."""
+"""Trials of several workers: a Ray Train group beside the Tune trial, kept for the next one."""
 
 import os
 import threading
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
-import torch
-from ray.actor import ActorHandle
+from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
-from raysl.cluster.mailbox import Mailbox, News
+from raysl.cluster.mailbox import Mailbox, Reply, calls_at_once
+from raysl.cluster.rank import work
 from raysl.cluster.running import Running
 from raysl.cluster.task import Task
-from raysl.data.store import load_splits
 from raysl.recipe import Recipe
 from raysl.result import TrialResult, read_result
-from raysl.state import Interrupted, StopTrial, World
-from raysl.trial import failed, run_trial
+from raysl.state import Interrupted
+from raysl.trial import failed, is_over
 
 TRAIN_ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # of 2 s: saves several seconds a trial
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # of 2 s: saves seconds a start and a failure
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process less; the checkpoint is ours
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # a node that must boot first takes minutes
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -30,137 +29,8 @@ TRAIN_ENVIRONMENT = {
 }
 RELAY_SECONDS = 0.5  # between two looks into the mailbox
 GROUP_STARTS = 3  # attempts at getting the workers; Ray's default is to try for ever
-
-
-def run_group(running: Running) -> TrialResult:
-    """Run the trial in a group of workers and wait for rank 0's result.
-
-    The group is not restarted by Ray Train: a failure is the ledger's to count and to retry, and
-    the new attempt resumes from the checkpoint in the trial's directory.
-    """
-    task = running.task
-    stored = read_result(Path(task.directory))
-    if stored is not None and stored.status == "ok" and (stored.final or not task.final):
-        return stored
-    os.environ.update(TRAIN_ENVIRONMENT)  # Train hands these on to its controller and workers
-    mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
-    relay = threading.Thread(target=_relay, args=(running, mailbox), daemon=True)
-    relay.start()
-    per_worker = {"CPU": float(task.cpus_per_worker)}
-    if task.gpus_per_worker:
-        per_worker["GPU"] = task.gpus_per_worker
-    trainer = ray.train.torch.TorchTrainer(
-        work,
-        train_loop_config={"task": task, "mailbox": mailbox},
-        torch_config=ray.train.torch.TorchConfig(
-            backend="nccl" if task.gpus_per_worker else "gloo"
-        ),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=task.workers,
-            use_gpu=task.gpus_per_worker > 0,
-            resources_per_worker=per_worker,
-        ),
-        run_config=ray.train.RunConfig(
-            name=Path(task.directory).name,
-            storage_path=task.storage,
-            failure_config=ray.train.FailureConfig(
-                max_failures=0, controller_failure_limit=GROUP_STARTS
-            ),
-        ),
-    )
-    try:
-        result: TrialResult | None = trainer.fit().return_value
-    except ray.train.WorkerGroupError as error:
-        return first_failure(error, ray.get(mailbox.failed.remote()), task)
-    finally:
-        ray.kill(mailbox)
-    if result is None:
-        raise Interrupted("the group saved its state")
-    return result
-
-
-def work(config: dict[str, Any]) -> TrialResult | None:
-    """One worker's part. Only rank 0 returns something; it is over when rank 0 is.
-
-    Rank 0 alone hears of a stop, so the others may be left waiting in a collective: they train in
-    a thread that nobody waits for once rank 0 is done, and the group ends as after any success.
-    """
-    task: Task = config["task"]
-    mailbox: ActorHandle = config["mailbox"]
-    torch.set_num_threads(task.cpus_per_worker)
-    if ray.train.get_context().get_world_rank() == 0:
-        result = _train(task, mailbox)
-        ray.get(mailbox.close.remote())
-        return result
-    errors: list[Exception] = []
-
-    def follow() -> None:
-        try:
-            _train(task, mailbox)
-        except Exception as error:
-            errors.append(error)
-
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    while follower.is_alive() and not ray.get(mailbox.closed.remote()):
-        follower.join(RELAY_SECONDS)
-    if errors and not ray.get(mailbox.closed.remote()):
-        raise errors[0]
-    return None
-
-
-def _train(task: Task, mailbox: ActorHandle) -> TrialResult | None:
-    context = ray.train.get_context()
-    recipe = Recipe.from_dict(task.recipe)
-    world = World(context.get_world_rank(), context.get_world_size())
-    interrupt = threading.Event()
-    answer = None
-
-    def report(step: int, metrics: Mapping[str, float]) -> None:
-        nonlocal answer
-        orders: set[str] = (
-            set() if answer is None else ray.get(answer)
-        )  # of the last report: no waiting
-        answer = mailbox.post.remote(News(step, dict(metrics)))
-        if "interrupt" in orders:
-            interrupt.set()
-        elif "stop" in orders:
-            raise StopTrial("a scheduler ended the trial early")
-
-    try:
-        return run_trial(
-            recipe,
-            load_splits(task.source),
-            directory=Path(task.directory),
-            final=task.final,
-            device=ray.train.torch.get_device() if task.device == "cuda" else "cpu",
-            report=report,
-            interrupt=interrupt,
-            world=world,
-        )
-    except Interrupted:
-        return None
-    except Exception as error:
-        result = failed(recipe, error, final=task.final)
-        ray.get(mailbox.fail.remote(world.rank, result))
-        raise
-
-
-def _relay(running: Running, mailbox: ActorHandle) -> None:
-    """Carry news and orders between the group and the Tune trial until the trial is over."""
-    while running.thread.is_alive():
-        orders: set[str] = set()
-        if running.stop.is_set():
-            orders.add("stop")
-        if running.interrupt.is_set():
-            orders.add("interrupt")
-        try:
-            news = ray.get(mailbox.exchange.remote(orders), timeout=60)
-        except ray.exceptions.RayError:
-            return  # the mailbox was closed with its trial
-        if news.metrics:
-            running.announce(news)
-        running.thread.join(RELAY_SECONDS)
+END_SECONDS = 30.0  # for the workers of a group of another shape to give back their CPUs
+IDLE_SECONDS = 60.0  # an unused group keeps nodes up; starting one takes about 15 s
 
 
 def first_failure(
@@ -177,3 +47,138 @@ def first_failure(
     last_line = str(cause).strip().splitlines()[-1]
     text = f"Worker {rank} of {task.workers} ended: {last_line}"
     return failed(Recipe.from_dict(task.recipe), text, final=task.final)
+
+
+def shape(task: Task) -> tuple[int, int, float]:
+    """What a group must have for this trial: workers, and each one's CPUs and GPUs."""
+    return task.workers, task.cpus_per_worker, task.gpus_per_worker
+
+
+class Group:
+    """Workers of Ray Train that take one trial after the other, until one fails or leaves early.
+
+    `thread` lives as long as the group holds its CPUs; `error` is what Ray Train ended with.
+    """
+
+    def __init__(self, task: Task):
+        self.shape = shape(task)
+        self.num_trials = 0
+        self.error: Exception | None = None
+        actor = ray.remote(num_cpus=0, max_concurrency=calls_at_once(task.workers))(Mailbox)
+        self.mailbox = actor.remote(task.workers, idle_seconds=IDLE_SECONDS)
+        self.thread = threading.Thread(
+            target=self._run, args=(task,), name="raysl group", daemon=True
+        )
+        self.thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self.thread.is_alive()
+
+    def submit(self, task: Task) -> bool:
+        """Start the trial; False if the workers are not ready for one after a moment, or gone."""
+        accepted: bool = ray.get(self.mailbox.submit.remote(task, RELAY_SECONDS))
+        self.num_trials += accepted
+        if not accepted:
+            self.thread.join(RELAY_SECONDS)
+        return accepted
+
+    def exchange(self, orders: set[str]) -> Reply:
+        """Orders to the trial against its news, or its result at once when it is over."""
+        reply: Reply = ray.get(self.mailbox.exchange.remote(orders, RELAY_SECONDS))
+        return reply
+
+    def failure(self, task: Task) -> TrialResult:
+        """The result of the trial with which the group ended; raises what was not its workers'."""
+        if isinstance(self.error, ray.train.WorkerGroupError):
+            return first_failure(self.error, ray.get(self.mailbox.failed.remote()), task)
+        raise self.error or RuntimeError("The group of workers ended before its trial.")
+
+    def end(self, seconds: float) -> None:
+        """Let the workers go; they have that long to give back what they hold by themselves."""
+        self.mailbox.end.remote()
+        self.thread.join(seconds)
+        ray.kill(self.mailbox)
+
+    def _run(self, task: Task) -> None:
+        os.environ.update(TRAIN_ENVIRONMENT)  # Train hands these on to its controller and workers
+        # So that Ray's own clean-up after a kill asks this cluster: where two run on one machine it
+        # finds neither by itself, and the CPUs of the killed group would never come back.
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+        ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+        per_worker = {"CPU": float(task.cpus_per_worker)}
+        if task.gpus_per_worker:
+            per_worker["GPU"] = task.gpus_per_worker
+        trainer = ray.train.torch.TorchTrainer(
+            work,
+            train_loop_config={"mailbox": self.mailbox},
+            torch_config=ray.train.torch.TorchConfig(
+                backend="nccl" if task.gpus_per_worker else "gloo"
+            ),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=task.workers,
+                use_gpu=task.gpus_per_worker > 0,
+                resources_per_worker=per_worker,
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"group-{uuid.uuid4().hex}",
+                storage_path=task.storage,
+                failure_config=ray.train.FailureConfig(
+                    max_failures=0, controller_failure_limit=GROUP_STARTS
+                ),
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            self.error = error
+
+
+class Groups:
+    """Where a Tune trial's process runs its trials: in one group for as long as that lasts."""
+
+    def __init__(self) -> None:
+        self.group: Group | None = None
+
+    def run(self, running: Running) -> TrialResult:
+        """Run the trial in a group of workers and wait for rank 0's result.
+
+        A group is not restarted by Ray Train: a failure is the ledger's to count and to retry,
+        and the new attempt resumes in a new group from the checkpoint in the trial's directory.
+        """
+        task = running.task
+        stored = read_result(Path(task.directory))
+        if is_over(stored, final=task.final):
+            return stored
+        group = self._fitting(task)
+        while not group.submit(task):
+            if running.interrupt.is_set():
+                raise Interrupted("the group had not started")
+            if not group.alive:
+                if not group.num_trials:
+                    return group.failure(task)  # it could not be started
+                group = self._fitting(task)
+        while True:
+            alive = group.alive  # looked at first: what it said before its end is still there
+            reply = group.exchange(running.orders)
+            if reply.news.metrics:
+                running.announce(reply.news)
+            if reply.result is not None:
+                return reply.result
+            if reply.over:
+                raise Interrupted("the group saved its state")
+            if not alive:
+                return group.failure(task)
+
+    def end(self, seconds: float) -> None:
+        """Let go of the group, which has that long to give back what it holds."""
+        if self.group is not None:
+            self.group.end(seconds)
+            self.group = None
+
+    def _fitting(self, task: Task) -> Group:
+        """The group of the trial before, or a new one where that is over or has another shape."""
+        if self.group is None or not self.group.alive or self.group.shape != shape(task):
+            self.end(END_SECONDS)
+            self.group = Group(task)
+        return self.group

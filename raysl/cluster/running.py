@@ -48,6 +48,12 @@ class Running:
         if any(name.startswith("val/") for name in news.metrics):
             self.changed.set()
 
+    @property
+    def orders(self) -> set[str]:
+        """What a trial in other processes is to be told: "stop", "interrupt"."""
+        given = {"stop": self.stop, "interrupt": self.interrupt}
+        return {name for name, event in given.items() if event.is_set()}
+
     def take_news(self) -> News:
         """All since the last call."""
         with self.lock:

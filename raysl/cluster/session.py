@@ -20,6 +20,8 @@ import ray._private.ray_constants
 import ray._private.ray_logging
 from ray import _raylet
 
+from raysl.cpus import usable_cpus
+
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 * 2**20  # only recipes and results pass through it; Ray's least is 75 MiB
 SETTINGS = {
@@ -81,7 +83,7 @@ def session(
 def _start(folder: Path, *, num_cpus: int | None, num_gpus: int | None, groups: bool) -> None:
     ray.init(
         address="local",
-        num_cpus=num_cpus or usable_cpus(),
+        num_cpus=usable_cpus() if num_cpus is None else num_cpus,
         num_gpus=num_gpus,
         include_dashboard=groups,
         dashboard_host=LOOPBACK,
@@ -140,10 +142,14 @@ def remove_leftovers() -> None:
     """Remove this user's folders of sessions whose process was killed."""
     for folder in Path(short_temporary_folder()).glob("raysl-*-*"):
         pid = folder.name.split("-")[1]
-        if not pid.isdigit() or not folder.exists() or folder.stat().st_uid != os.getuid():
+        if not pid.isdigit():
             continue
         try:
+            if folder.stat().st_uid != os.getuid():
+                continue
             os.kill(int(pid), 0)
+        except FileNotFoundError:
+            pass  # another session has just removed it
         except ProcessLookupError:
             shutil.rmtree(folder, ignore_errors=True)
         except PermissionError:
@@ -158,13 +164,6 @@ def remove(folder: Path, *, patience: float = 5.0) -> None:
         if time.monotonic() > deadline:
             return  # the next session on this machine removes it
         time.sleep(0.05)
-
-
-def usable_cpus() -> int:
-    """The CPUs that this process may use, of all that the machine has."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def short_temporary_folder() -> str:

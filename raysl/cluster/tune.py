@@ -25,8 +25,10 @@ from raysl.trial import failed
 
 def run_study(ledger: Ledger, *, storage: Path, max_concurrent: int | None = None) -> None:
     """Run all that the ledger proposes on the Ray that this process is connected to."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    slots = max_concurrent or concurrent_trials(ledger.study.resources, nodes)
+    slots = max_concurrent
+    if slots is None:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        slots = concurrent_trials(ledger.study.resources, nodes)
     search = LedgerSearch(ledger, storage=storage)
     with interruptible() as interrupted:
         tune.run(

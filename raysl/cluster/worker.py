@@ -1,24 +1,27 @@
 """The Tune trial: its process takes one raysl trial after the other."""
 
-import gc
+import time
 from typing import Any
 
-import torch
 from ray import tune
 
-from raysl.cluster.group import run_group
+from raysl.cluster.group import Groups
+from raysl.cluster.memory import let_go
 from raysl.cluster.running import Running, run_here
 from raysl.cluster.task import Task
+from raysl.memory import keep_freed_memory
 
 NEWS_SECONDS = 1.0  # how often a running trial answers Tune, and so how soon it hears of a stop
-SAVE_SECONDS = 8.0  # what a running trial gets to save in; Tune kills 10 s after the stop
+SAVE_SECONDS = 8.0  # what a running trial gets to save in ...
+STOP_SECONDS = 9.5  # ... and a group to end as well; Tune kills 10 s after the stop
 
 
 class Trial(tune.Trainable):
     """Tune's view of a trial: each step waits for news, the last one brings the result.
 
-    Reused for the next trial after a success. After a failure the step raises, so that Tune gives
-    the next trial a fresh process (a CUDA error, for one, spoils the process for good).
+    Reused for the next trial after a success, with its group of workers where there is one. After
+    a failure the step raises, so that Tune gives the next trial a fresh process (a CUDA error, for
+    one, spoils the process for good).
     """
 
     @classmethod
@@ -34,13 +37,17 @@ class Trial(tune.Trainable):
         return tune.PlacementGroupFactory([bundle])
 
     def setup(self, config: dict[str, Any]) -> None:
-        task: Task = config["task"]
-        self.running = Running(task, run_group if task.workers > 1 else run_here)
+        keep_freed_memory()
+        self.groups = Groups()
+        self._begin(config["task"])
+
+    def _begin(self, task: Task) -> None:
+        self.running = Running(task, self.groups.run if task.workers > 1 else run_here)
         self.failure: str | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Tune's question whether this process can take the next trial: always."""
-        self.setup(new_config)
+        self._begin(new_config["task"])
         return True
 
     def step(self) -> dict[str, Any]:
@@ -56,12 +63,10 @@ class Trial(tune.Trainable):
         result = running.result
         if result is None:
             raise RuntimeError("The trial was interrupted.")
-        if running.task.device == "cuda":  # this process may idle while others use the device
-            gc.collect()
-            torch.cuda.empty_cache()
         if result.status == "failed":
             self.failure = result.error or "failed"
             return {"result": result}
+        let_go()
         return {"result": result, "done": True}
 
     def end_early(self) -> None:
@@ -69,6 +74,8 @@ class Trial(tune.Trainable):
         self.running.stop.set()
 
     def cleanup(self) -> None:
-        """The study is being stopped: let the trial save."""
+        """The process is not needed any more, or the study is stopped: let the trial save."""
+        stopped_at = time.monotonic()
         self.running.interrupt.set()
         self.running.thread.join(SAVE_SECONDS)
+        self.groups.end(STOP_SECONDS - (time.monotonic() - stopped_at))

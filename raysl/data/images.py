@@ -1,16 +1,21 @@
 """The data contract: one split of one data set as square uint8 images."""
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from raysl.data.digest import image_hash, joint_digest, split_digest
 
 UNLABELLED = -1
+READ_AT_ONCE = 1024  # images
+RESIDENT_BYTES = 8 * 2**30  # of a GPU's memory that images may take ...
+RESIDENT_SHARE = 1 / 4  # ... and of what is free: trainings need the most of it
 
 
 class Images(Protocol):
@@ -56,6 +61,13 @@ class Splits:
         return joint_digest(i.digest for i in (self.pool, self.train, self.val, self.test))
 
 
+def send(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on `device`; the processor does not wait until a GPU has taken it."""
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True, eq=False)
 class TensorImages:
     """Images held in one uint8 tensor [N, C, S, S], on the CPU or on the training device."""
@@ -75,7 +87,7 @@ class TensorImages:
         return len(self.pixels)
 
     def read(self, indices: Tensor) -> Tensor:
-        return self.pixels[indices.to(self.pixels.device)]  # [B, C, S, S]
+        return self.pixels[send(indices, self.pixels.device)]  # [B, C, S, S]
 
 
 def tensor_images(
@@ -128,19 +140,65 @@ class Subset:
         return self.images.read(self.indices[indices])
 
 
-def resident(images: Images, device: torch.device | str, *, budget_bytes: int) -> Images:
-    """The images as one tensor on `device` if they fit `budget_bytes`, else as they are.
+@dataclass(frozen=True, eq=False)
+class Resized:
+    """The images of `images` at `size` pixels a side (bicubic, antialiased)."""
+
+    images: Images
+    size: int
+
+    @property
+    def name(self) -> str:
+        return self.images.name
+
+    @property
+    def digest(self) -> str:
+        content = f"{self.images.digest} at {self.size}".encode()
+        return hashlib.sha256(content).hexdigest()[:16]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.images.classes
+
+    @property
+    def labels(self) -> Tensor:
+        return self.images.labels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.images.shape[0], self.size, self.size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Tensor) -> Tensor:
+        pixels = self.images.read(indices).float()
+        size = (self.size, self.size)
+        resized = F.interpolate(pixels, size, mode="bicubic", antialias=True)
+        return resized.round().clamp(0, 255).to(torch.uint8)  # [B, C, size, size]
+
+
+def resident(images: Images, device: torch.device | str) -> Images:
+    """The images as one tensor on a GPU if they take little of it, else as they are.
 
     On a CPU a memory-mapped store is left as it is: its pages are already shared.
     """
-    channels, height, width = images.shape
-    fits = len(images) * channels * height * width <= budget_bytes
-    if not fits or torch.device(device).type == "cpu":
+    if torch.device(device).type == "cpu":
         return images
-    pixels = torch.cat([images.read(part) for part in torch.arange(len(images)).split(4096)])
-    return TensorImages(
-        pixels.to(device), images.labels, images.classes, images.name, images.digest
-    )
+    free, _ = torch.cuda.mem_get_info(device)
+    if len(images) * math.prod(images.shape) > min(RESIDENT_BYTES, free * RESIDENT_SHARE):
+        return images
+    pixels = all_pixels(images, device)
+    return TensorImages(pixels, images.labels, images.classes, images.name, images.digest)
+
+
+def all_pixels(images: Images, device: torch.device | str) -> Tensor:
+    """Every image as uint8 [N, C, S, S] on `device`; no more than a part is ever on the host."""
+    pixels = torch.empty((len(images), *images.shape), dtype=torch.uint8, device=device)
+    everything = torch.arange(len(images))
+    for there, part in zip(pixels.split(READ_AT_ONCE), everything.split(READ_AT_ONCE), strict=True):
+        there.copy_(images.read(part))
+    return pixels
 
 
 def channel_statistics(

@@ -92,7 +92,13 @@ def contact_sheet(
             picture = picture.resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(picture, (GAP + column * (side + GAP), top - side - GAP))
     path = Path(path)
-    sheet.save(path, "PNG")
+    try:
+        sheet.save(path, "PNG")
+    except OSError as error:
+        raise ValueError(
+            f"The contact sheet cannot be written to {path} ({error.strerror}); choose another "
+            "place with --contact-sheet."
+        ) from None
     return path
 
 

@@ -6,7 +6,6 @@ pixels [C, S, S] or encoded bytes, and `label`, int64), `manifest.json`, and `re
 complete. The processes of one machine share the mapped pages.
 """
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from raysl.data.decode import decode_stored
 from raysl.data.digest import file_hash
 from raysl.data.digits import digits_splits
 from raysl.data.images import Splits
@@ -55,6 +54,12 @@ class Shard:
     data: np.ndarray  # uint8 [n, C * S * S], or all encoded bytes in a row
     offsets: np.ndarray | None  # int32 [n + 1] into encoded bytes
 
+    def image(self, i: int) -> np.ndarray:
+        """The pixels or the encoded bytes of one image, uint8 [bytes], not copied."""
+        if self.offsets is None:
+            return self.data[i]
+        return self.data[self.offsets[i] : self.offsets[i + 1]]
+
 
 class StoreImages:
     """One split of a store. Pickled by its path, and opened again where it arrives."""
@@ -77,6 +82,8 @@ class StoreImages:
         self._shards = [s for g in entry["groups"] for s in groups.get(g, [])]
         counts = [len(shard.labels) for shard in self._shards]
         self._ends = np.cumsum(counts, dtype=np.int64)
+        self._starts = self._ends - np.array(counts, np.int64)
+        self._encoded = manifest["encoding"] != "raw"
         columns = [np.empty(0, np.int64), *(shard.labels for shard in self._shards)]
         self.labels: Tensor = torch.from_numpy(np.concatenate(columns))  # [N]
         assert len(self.labels) == entry["images"], "the manifest counts what the shards hold"
@@ -88,22 +95,25 @@ class StoreImages:
         return _reopen, (self.store, self.split, self.digest)
 
     def read(self, indices: Tensor) -> Tensor:
-        """The images at `indices` (int64 [B]) as uint8 [B, C, S, S]."""
+        """The images at `indices` (int64 [B]) as uint8 [B, C, S, S].
+
+        Encoded ones are decoded by as many threads as PyTorch computes with.
+        """
         at = indices.cpu().numpy()
         assert at.ndim == 1, "one row of positions"
         assert not len(at) or 0 <= at.min() <= at.max() < len(self), "positions of this split"
         shard_of = np.searchsorted(self._ends, at, side="right")
-        out = np.empty((len(at), *self.shape), np.uint8)
-        for number in np.unique(shard_of):
-            shard = self._shards[number]
-            rows = np.flatnonzero(shard_of == number)
-            inside = at[rows] - (self._ends[number] - len(shard.labels))
-            if shard.offsets is None:
-                out[rows] = shard.data[inside].reshape(-1, *self.shape)
-            else:
-                for row, i in zip(rows, inside, strict=True):
-                    encoded = shard.data[shard.offsets[i] : shard.offsets[i + 1]]
-                    out[row] = _decode(encoded, self.shape)
+        inside = at - self._starts[shard_of]
+        # One by one: a batch has a few images of each shard, and NumPy copies without the lock.
+        stored = [
+            self._shards[number].image(i)
+            for number, i in zip(shard_of.tolist(), inside.tolist(), strict=True)
+        ]
+        if self._encoded:
+            out = np.empty((len(at), *self.shape), np.uint8)
+            decode_stored(stored, out, threads=torch.get_num_threads())
+        else:
+            out = np.concatenate([*stored, np.empty(0, np.uint8)]).reshape(len(at), *self.shape)
         return torch.from_numpy(out)  # [B, C, S, S]
 
 
@@ -189,12 +199,6 @@ def _open_shard(path: Path, *, encoded: bool) -> Shard:
         np.frombuffer(data, np.uint8),
         np.frombuffer(offsets, np.int32)[: len(labels) + 1],
     )
-
-
-def _decode(encoded: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    channels, height, width = shape
-    pixels = np.asarray(Image.open(io.BytesIO(encoded.tobytes())))  # [S, S] or [S, S, 3]
-    return pixels.reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def _reopen(store: Path, split: str, digest: str) -> "StoreImages":

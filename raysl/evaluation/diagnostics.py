@@ -39,7 +39,7 @@ def diagnose(
     chosen = torch.from_numpy(nested_order(len(images), seed)[:num_examples].copy()).long()
     images = Subset(images, chosen.sort().values)
     features = extract(encoder, images, views, device=device, batch_size=batch_size)
-    pair = replace(views, num_views=2)
+    pair = replace(views, num_views=2, num_local_views=0)
     distances = []
     with evaluating(encoder), torch.inference_mode():
         for step, indices in enumerate(torch.arange(len(images)).split(batch_size)):

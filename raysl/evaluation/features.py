@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from raysl.data.images import Images
+from raysl.data.images import Images, send
+from raysl.data.prefetch import reading_ahead
 from raysl.encoder import Encoder
 from raysl.views import ViewConfig, eval_view
 
@@ -52,9 +53,15 @@ def extract(
     device = torch.device(device)
     features = torch.empty(len(images), encoder.num_features, device=device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-    with evaluating(encoder), torch.inference_mode(), autocast:
-        for indices in torch.arange(len(images)).split(batch_size):
-            batch = eval_view(images.read(indices).to(device), views)  # [B, C, S, S]
+    batches = torch.arange(len(images)).split(batch_size)
+    with (
+        evaluating(encoder),
+        torch.inference_mode(),
+        autocast,
+        reading_ahead(images, batches, device=device) as ready,
+    ):
+        for indices in batches:
+            batch = eval_view(send(ready.read(indices), device), views)  # [B, C, S, S]
             features[indices[0] : indices[-1] + 1] = encoder(batch)  # [B, D]
     num_broken = int((~features.isfinite().all(dim=1)).sum())
     if num_broken:
@@ -75,7 +82,7 @@ def evaluating(encoder: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, training in modes:
-            module.training = training
+            module.train(training)  # some drop what they computed from earlier weights
 
 
 def top_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:

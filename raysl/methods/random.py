@@ -15,6 +15,7 @@ class RandomEncoder(Method):
     """Evaluate the encoder as it was initialised."""
 
     Config = MethodConfig
+    family = "baseline"
     paper = "the random-features baseline; Jarrett et al., ICCV 2009"
     trains_on = "nothing"
     views = VIEWS["none"]

@@ -10,77 +10,137 @@ Representations", ICML 2020, arXiv 2002.05709, equation 1 and appendix B.
 
 The negatives are those of the global batch, gathered over all workers with gradient. The default
 temperature is the 0.5 that the paper found best at small batches for CIFAR-10 (appendix B.9); its
-ImageNet value is 0.1. Batch norm in the head uses each worker's own statistics, the paper's is
-synchronised: with few images per worker prefer an encoder with norm=group.
+ImageNet value is 0.1. Its LARS for batches of 4,096 is AdamW here. Batch norm in the head uses each
+worker's own statistics, the paper's is synchronised: with few images per worker prefer an encoder
+with norm=group.
+
+Other losses on the same logits, equations in `parts.contrast`:
+dcl, dclw: no positive in the denominator, which small batches suffer from; dclw also weighs an
+    image's positive by 2 - exp(s / sigma) / mean of exp(s / sigma), with sigma 0.5. Yeh et al.,
+    "Decoupled Contrastive Learning", ECCV 2022, arXiv 2110.06848, section 3. The weights are
+    numbers here, without a gradient; public implementations differ in this.
+debiased: subtracts what negatives of the image's own class contribute, a share tau_plus of all.
+    Chuang et al., "Debiased Contrastive Learning", NeurIPS 2020, arXiv 2007.00224, equation 8 with
+    one positive and the lower bound of the authors' code; their t is 0.5 too.
+hard: debiased, with negatives weighted by exp(beta s / t). Robinson et al., "Contrastive Learning
+    with Hard Negative Samples", ICLR 2021, arXiv 2010.04592, section 3. As in the authors' code
+    the weights have a gradient; beta 1 was its best on STL-10 at tau_plus 0.1.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
-from raysl.methods.parts import gather, mlp, worker_rank
+from raysl.methods.parts.contrast import (
+    cosines,
+    debiased,
+    decoupled,
+    nt_xent,
+    require_others,
+    top1,
+    von_mises_fisher_weights,
+)
+from raysl.methods.parts.heads import mlp, require_widths
+from raysl.methods.parts.signs import embedding_signs
+from raysl.methods.parts.views import require_views
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
+
+# The fields that only some losses have.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "nt_xent": (),
+    "dcl": (),
+    "dclw": ("sigma",),
+    "debiased": ("tau_plus",),
+    "hard": ("tau_plus", "beta"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimCLRConfig(MethodConfig):
-    """temperature: divides cosines. projector: widths of the head's layers, the last is D."""
+    """temperature: divides cosines. projector: widths of the head's layers, the last is D.
 
+    sigma: of dclw; the smaller, the less images count whose views agree already.
+    tau_plus: of debiased and hard; the chance that two images have one class, 1 / classes where
+        they are balanced. beta: of hard; 0 is debiased.
+    """
+
+    loss: Literal["nt_xent", "dcl", "dclw", "debiased", "hard"] = "nt_xent"
     temperature: float = 0.5
     projector: tuple[int, ...] = (512, 128)
     projector_norm: bool = False  # a batch norm after the last layer, as in the authors' code
+    sigma: float = 0.5
+    tau_plus: float = 0.1
+    beta: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.loss not in FIELDS:
+            raise ValueError(f"method.loss must be one of {', '.join(FIELDS)}, not {self.loss!r}.")
         if self.temperature <= 0:
             raise ValueError(f"method.temperature must be above 0, not {self.temperature}.")
-        if not self.projector or min(self.projector) < 1:
-            raise ValueError("method.projector needs at least one width, such as 512,128.")
+        require_widths("projector", self.projector)
+        for name in ("sigma", "tau_plus", "beta"):
+            users = [loss for loss, names in FIELDS.items() if name in names]
+            if self.loss not in users and getattr(self, name) != getattr(SimCLRConfig, name):
+                raise ValueError(
+                    f"method.{name} must stay {getattr(SimCLRConfig, name)} with "
+                    f"method.loss={self.loss}, not {getattr(self, name)}; it belongs to "
+                    f"{' and '.join(users)}."
+                )
+        if self.sigma <= 0:
+            raise ValueError(f"method.sigma must be above 0, not {self.sigma}.")
+        if not 0 <= self.tau_plus < 1:
+            raise ValueError(f"method.tau_plus must lie in 0 to 1, not {self.tau_plus}.")
+        if self.beta < 0:
+            raise ValueError(f"method.beta must be 0 or more, not {self.beta}.")
 
 
 class SimCLR(Method):
     """Contrast two views of an image with all other images of the global batch."""
 
     Config = SimCLRConfig
+    family = "contrastive"
     paper = "Chen et al., ICML 2020, arXiv 2002.05709"
     views = VIEWS["simclr_small"]
+    capturable = True
     optim = OptimConfig(name="adamw", lr=2e-3, weight_decay=1e-4)
     config: SimCLRConfig
 
-    def __init__(
-        self, config: SimCLRConfig, encoder: Encoder, *, num_examples: int, num_classes: int
-    ):
-        super().__init__(config, encoder, num_examples=num_examples, num_classes=num_classes)
+    def __init__(self, config: SimCLRConfig, encoder: Encoder, **sizes: int):
+        super().__init__(config, encoder, **sizes)
+        require_others("SimCLR", sizes["batch_size"])
         self.projector = mlp(
             encoder.num_features, config.projector, final_norm=config.projector_norm
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        if len(batch.views) != 2:
-            raise ValueError(f"SimCLR needs views.num_views=2, not {len(batch.views)}.")
+        require_views("SimCLR", batch.views, 2)
         z = self.projector(self.encoder(torch.cat(batch.views)))  # [2B, D]
-        z1, z2 = z.float().chunk(2)
-        loss, accuracy = nt_xent(z1, z2, self.config.temperature)
-        return {"loss": loss, "contrast_top1": accuracy}
+        positive, negatives = cosines(*z.float().chunk(2))
+        return {
+            "loss": contrastive_loss(positive, negatives, self.config),
+            "contrast_top1": top1(positive, negatives),
+            **embedding_signs(z),
+        }
 
 
-def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """NT-Xent of this worker's views against the global batch, and its top-1 accuracy in percent.
-
-    z1, z2: float [B, D], not normalised, row i of both from one image.
-    """
-    batch_size = len(z1)
-    z1, z2 = F.normalize(z1, dim=1), F.normalize(z2, dim=1)
-    all1, all2 = gather(z1), gather(z2)  # [N, D] each, N = workers * B
-    everything = torch.cat([all1, all2])  # [2N, D]
-    own = torch.arange(batch_size, device=z1.device) + worker_rank() * batch_size
-    partner = torch.cat([own + len(all1), own])  # of z1's rows, then of z2's
-    logits = torch.cat([z1, z2]) @ everything.T / temperature  # [2B, 2N]
-    itself = torch.cat([own, own + len(all1)])
-    logits = logits.scatter(1, itself[:, None], float("-inf"))
-    accuracy = (logits.detach().argmax(dim=1) == partner).float().mean() * 100
-    return F.cross_entropy(logits, partner), accuracy
+def contrastive_loss(positive: Tensor, negatives: Tensor, config: SimCLRConfig) -> Tensor:
+    """The chosen loss of the cosines with the positive [R] and the negatives [R, M], its mean."""
+    t = config.temperature
+    weights: Tensor | float = 1.0
+    if config.loss == "dclw":
+        weights = von_mises_fisher_weights(positive, config.sigma)
+    if config.loss == "nt_xent":
+        losses = nt_xent(positive / t, negatives / t)
+    elif config.loss in ("dcl", "dclw"):
+        losses = decoupled(positive / t, negatives / t, weights)
+    else:
+        beta = config.beta if config.loss == "hard" else 0.0
+        losses = debiased(
+            positive / t, negatives / t, temperature=t, tau_plus=config.tau_plus, beta=beta
+        )
+    return losses.mean()

@@ -9,11 +9,11 @@ every other arm, so that the arms differ in their features alone.
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.classification import classify_views
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
 
@@ -35,30 +35,25 @@ class Supervised(Method):
     """Train encoder and classifier on the labelled images from random weights."""
 
     Config = SupervisedConfig
+    family = "baseline"
     paper = "the from-scratch baseline; He et al. 2019, arXiv 1811.08883, on its strength"
     trains_on = "labels"
     views = VIEWS["crop_flip"]
+    capturable = True
     optim = OptimConfig(name="adamw", lr=2e-3, weight_decay=0.05)
     config: SupervisedConfig
 
-    def __init__(
-        self, config: SupervisedConfig, encoder: Encoder, *, num_examples: int, num_classes: int
-    ):
-        super().__init__(config, encoder, num_examples=num_examples, num_classes=num_classes)
-        self.classifier = nn.Linear(encoder.num_features, num_classes)
+    def __init__(self, config: SupervisedConfig, encoder: Encoder, **sizes: int):
+        super().__init__(config, encoder, **sizes)
+        self.classifier = nn.Linear(encoder.num_features, sizes["num_classes"])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        assert batch.labels is not None
-        losses, hits = [], []
-        for view in batch.views:
-            logits = self.classifier(self.encoder(view)).float()  # [B, num_classes]
-            smoothing = self.config.label_smoothing if self.training else 0.0
-            losses.append(F.cross_entropy(logits, batch.labels, label_smoothing=smoothing))
-            hits.append((logits.detach().argmax(dim=1) == batch.labels).float().mean())
-        return {
-            "loss": sum(losses[1:], losses[0]) / len(losses),
-            "top1": sum(hits[1:], hits[0]) / len(hits) * 100,
-        }
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        return classify_views(self.logits, batch, label_smoothing=smoothing)
+
+    def logits(self, view: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.encoder(view))  # [B, num_classes]
+        return logits
 
     @property
     def head(self) -> nn.Module:

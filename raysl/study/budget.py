@@ -199,16 +199,8 @@ class Capped:
 
 
 def device_seconds(result: TrialResult) -> float | None:
-    """What a trial took on all its workers; None where it was not measured.
-
-    A trial that went on from a checkpoint measures the seconds of its last process alone, but
-    carries the training's along.
-    """
-    cost = result.cost
-    if "device_seconds" not in cost:
-        return None
-    workers = cost["device_seconds"] / cost["seconds"] if cost.get("seconds") else 1.0
-    return max(cost["device_seconds"], workers * cost.get("train_seconds", 0.0))
+    """What a trial took on all its workers; None where it was not measured."""
+    return result.cost.get("device_seconds")
 
 
 def num_trials_text(number: int) -> str:

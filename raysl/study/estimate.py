@@ -1,5 +1,6 @@
 """What trials will cost: a few timed updates of every arm, corrected by what finished ones took."""
 
+import gc
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -9,14 +10,16 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
+from raysl.capture import WARMUP_UPDATES
 from raysl.data.images import Splits
 from raysl.recipe import Recipe
-from raysl.state import initial_state
 from raysl.study.spec import Cell, Planner, Proposal, Resources, Study
 from raysl.train import train
-from raysl.trial import check_splits
+from raysl.trial import check_splits, trained_images
 
-TIMED_STEPS = 4
+# On a GPU updates are slow until a graph of one is recorded; below 50 updates each is reported.
+UNTIMED_STEPS = {"cpu": 1, "cuda": WARMUP_UPDATES + 2}
+TIMED_STEPS = {"cpu": 4, "cuda": 40}
 EVALUATION_SECONDS = 2.0  # reading, probes and writing of a small trial; dwarfed by long ones
 REACH = 2.0  # a fit is believed up to this many times the images of the longest trial seen
 UNSEEN = 1.25  # set aside for a kind of trial that none has finished of, in its first estimates
@@ -50,7 +53,7 @@ def estimate(
         plans.append(
             CellPlan(
                 cell=cell,
-                steps=planned_steps(recipe),
+                steps=recipe.num_steps,
                 examples=planned_images(recipe),
                 seconds=seconds / study.resources.workers + overhead_seconds,
                 device_seconds=seconds,
@@ -75,7 +78,7 @@ def timed(splits: Splits, resources: Resources, *, device: torch.device | str = 
             rates[kind] = seconds_per_step(
                 recipe, splits, num_workers=resources.workers, device=device
             )
-        seconds = planned_steps(recipe) * rates[kind] + EVALUATION_SECONDS
+        seconds = recipe.num_steps * rates[kind] + EVALUATION_SECONDS
         return seconds * resources.workers
 
     return device_seconds
@@ -125,37 +128,35 @@ def kind_of(recipe: Recipe) -> tuple[Hashable, ...]:
     return (recipe.method_name, recipe.encoder, recipe.views.size, recipe.precision)
 
 
-def planned_steps(recipe: Recipe) -> int:
-    """Updates of a trial that nothing stops early."""
-    if recipe.trains_on == "nothing":
-        return 0
-    num_examples = recipe.pool_size if recipe.trains_on == "pool" else recipe.label_size
-    assert num_examples is not None
-    return recipe.duration.to_steps(num_examples=num_examples, batch_size=recipe.batch_size)
-
-
 def planned_images(recipe: Recipe) -> int:
     """Images that a trial trains on, each counted as often as it is seen."""
-    return planned_steps(recipe) * recipe.batch_size
+    return recipe.num_steps * recipe.batch_size
 
 
 def seconds_per_step(
     recipe: Recipe, splits: Splits, *, num_workers: int = 1, device: torch.device | str
 ) -> float:
-    """Seconds of an update of one worker's share of the batch, after one that is not counted."""
+    """Seconds of an update of one worker's share of the batch, after those that are not counted."""
     if recipe.trains_on == "nothing":
         return 0.0
+    kind = torch.device(device).type
+    first = UNTIMED_STEPS[kind]
+    last = first + TIMED_STEPS[kind]
     changes: dict[str, Any] = {
-        "duration": f"{TIMED_STEPS + 1} steps",
+        "duration": f"{last} steps",
         "early_stopping": None,
         "batch_size": max(2, recipe.batch_size // num_workers),
     }
     recipe = recipe.with_overrides(changes)
     pool, labelled = check_splits(recipe, splits)
-    images = pool if recipe.trains_on == "pool" else labelled
-    state = initial_state(recipe, images, device=device)
-    warm = recipe.with_overrides({"duration": "1 steps"})
-    train(warm, images, device=device)
-    started = time.perf_counter()
-    train(recipe, images, device=device, state=state)
-    return (time.perf_counter() - started) / (TIMED_STEPS + 1)
+    moments: dict[int, float] = {}
+    train(
+        recipe,
+        trained_images(recipe, pool, labelled),
+        device=device,
+        report=lambda state, metrics: moments.update({state.step: time.perf_counter()}),
+    )
+    if kind == "cuda":  # the trials of other processes need what this one keeps
+        gc.collect()
+        torch.cuda.empty_cache()
+    return (moments[last] - moments[first]) / (last - first)

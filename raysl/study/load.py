@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from raysl.config import coerce, describe, unknown_name
+from raysl.study.sizes import require_sizes
 from raysl.study.spec import Study
 
 
@@ -38,7 +39,7 @@ def load_module(path: Path) -> ModuleType:
     """Import a study file by its path; it must define `study(...)`."""
     if not path.exists():
         known = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        hint = unknown_name("study file", path.name, known) if known else "check the path."
+        hint = unknown_name("study file", path.name, known) if known else "Check the path."
         raise ValueError(f"There is no study file {path}. {hint}")
     spec = importlib.util.spec_from_file_location(f"raysl_study_{path.stem}", path)
     if spec is None or spec.loader is None:
@@ -96,5 +97,8 @@ def build_study(
                 f"The study needs {argument.name}={describe(argument.kind)}"
                 f"{': ' + argument.text if argument.text else ''}."
             )
+    if "sizes" in values:  # before the study takes its batch size from them
+        require_sizes(values["sizes"])
     study: Study = module.study(**values)
+    study.check_baseline()
     return study.with_overrides(overrides)

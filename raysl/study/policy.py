@@ -74,7 +74,7 @@ class FixedLength:
     def __call__(self, base: Recipe, cell: Cell) -> Recipe:
         recipe = self.resolve(base, cell)
         there = self.resolve(base, {**cell, self.size_axis: self.reference})
-        num_here, num_there = _num_trained(recipe), _num_trained(there)
+        num_here, num_there = recipe.num_trained, there.num_trained
         if num_here == num_there:
             return recipe
         steps = there.duration.to_steps(num_examples=num_there, batch_size=there.batch_size)
@@ -120,12 +120,3 @@ def chosen_recipes(
         assert study.reference_size is not None, "without one, frozen is own"
         found.append(({**cell, TUNED: at_only(study.reference_size)}, frozen))
     return found
-
-
-def _num_trained(recipe: Recipe) -> int:
-    """Images that the recipe's training cycles through."""
-    if recipe.trains_on == "nothing":
-        return 0
-    num_examples = recipe.pool_size if recipe.trains_on == "pool" else recipe.label_size
-    assert num_examples is not None
-    return num_examples

@@ -47,7 +47,10 @@ def baseline_recipe(base: Recipe, arm: str, pool_size: int) -> Recipe:
     """The recipe of another arm beside `base`, with that arm's own views and optimiser."""
     chosen = method_class(arm)
     views = dataclasses.replace(
-        chosen.views, size=base.views.size, mean=base.views.mean, std=base.views.std
+        chosen.views,
+        size=base.views.size or chosen.views.size,
+        mean=base.views.mean,
+        std=base.views.std,
     )
     recipe = dataclasses.replace(
         base,
@@ -55,14 +58,15 @@ def baseline_recipe(base: Recipe, arm: str, pool_size: int) -> Recipe:
         views=views,
         optim=chosen.optim,
         pool_size=pool_size if chosen.trains_on == "pool" else None,
-        batch_size=base.batch_size if chosen.trains_on == "pool" else 2,
+        batch_size=base.batch_size if chosen.trains_on in ("pool", "source") else 2,
+        early_stopping=base.early_stopping if chosen.has_validation_loss else None,
     )
     if chosen.trains_on == "labels":
         return dataclasses.replace(
             recipe,
             batch_size=min(SCRATCH_BATCH, recipe.label_size),
             duration=SCRATCH_DURATION,
-            early_stopping=SCRATCH_STOPPING,
+            early_stopping=SCRATCH_STOPPING if chosen.has_validation_loss else None,
         )
     if chosen.trains_on == "nothing":
         return dataclasses.replace(
@@ -147,14 +151,19 @@ def normalised(recipe: Recipe, splits: Splits) -> Recipe:
     return dataclasses.replace(recipe, views=dataclasses.replace(recipe.views, mean=mean, std=std))
 
 
-def check_sizes(splits: Splits, sizes: Sequence[int]) -> None:
-    """A sentence if the sizes cannot be drawn from the pool."""
+def require_sizes(sizes: Sequence[int]) -> None:
+    """A sentence if these are no pool sizes, whatever the data."""
     if not sizes:
         raise ValueError("sizes is empty; give pool sizes such as sizes=500,2000,8000.")
     if min(sizes) < 2:
         raise ValueError(f"sizes must be at least 2 images, not {min(sizes)}.")
     if len(set(sizes)) < len(sizes):
         raise ValueError(f"sizes names a size twice: {', '.join(map(str, sizes))}.")
+
+
+def check_sizes(splits: Splits, sizes: Sequence[int]) -> None:
+    """A sentence if the sizes cannot be drawn from the pool."""
+    require_sizes(sizes)
     if max(sizes) > len(splits.pool):
         raise ValueError(
             f"sizes goes up to {max(sizes)}, but the pool of {splits.source} has "

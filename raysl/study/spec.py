@@ -25,6 +25,17 @@ class Resources:
     cpus_per_worker: int = 1
     gpus_per_worker: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("workers", "cpus_per_worker"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        gpus = self.gpus_per_worker
+        if not (0 <= gpus <= 1 or (gpus > 1 and gpus % 1 == 0)):  # as Ray shares them out
+            raise ValueError(
+                f"gpus_per_worker must be a share of a GPU from 0 to 1 or a whole number of GPUs, "
+                f"not {gpus:g}."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
@@ -139,6 +150,13 @@ class Study:
     design: Design | None = None
     methods: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not self.name or self.name.startswith(".") or "/" in self.name or "\\" in self.name:
+            raise ValueError(
+                f"A study's name is that of its folder: {self.name!r} is empty, starts with a dot "
+                "or holds a slash; give it another name=..."
+            )
+
     def with_overrides(self, changes: Mapping[str, Any]) -> "Study":
         """A copy with recipe fields changed: {"method.temperature": 0.1, "scratch.optim.lr": ...}.
 
@@ -169,6 +187,14 @@ class Study:
             known = found.setdefault(digest, cell)
             known |= {axis: None for axis in cell if known[axis] != cell[axis]}
         return list(found.values())
+
+    def check_baseline(self) -> None:
+        """A sentence if the baseline is compared with itself."""
+        if self.baseline in (self.methods or (self.arm,)):
+            raise ValueError(
+                f"The baseline {self.baseline} is also a method that is compared with it; give "
+                "another, such as baseline=scratch."
+            )
 
     def check_workers(self) -> None:
         """A sentence if a trained arm's batch cannot be shared out to the workers."""

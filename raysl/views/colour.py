@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from raysl.views.config import ViewConfig
-from raysl.views.draws import Draws, between, constant
+from raysl.views.draws import Draws, between, chosen, constant
 
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as rounded by torchvision's rgb_to_grayscale
 # A quarter turn of the IQ plane in terms of RGB, from red towards green: T^-1 K T with T the NTSC
@@ -28,35 +28,46 @@ QUARTER_TURN = (
 )
 
 
-def random_colour(views: Tensor, draws: Draws, config: ViewConfig) -> Tensor:
+def random_colour(views: Tensor, draws: Draws, config: ViewConfig, *, num_images: int) -> Tensor:
     """The views float [N, C, S, S] in 0-1 with their colours changed, in 0-1 again."""
-    if not (config.jitter_prob * config.colour_strength or config.grayscale_prob):
+    jitter = max(config.jitter_prob, config.jitter_prob_second or 0)
+    grayscale = max(config.grayscale_prob, config.grayscale_prob_second or 0)
+    if not (jitter * config.colour_strength or grayscale):
         return views
-    matrix, bias = colour_map(views.mean((2, 3)), draws, config)
+    matrix, bias = colour_map(views.mean((2, 3)), draws, config, num_images=num_images)
     out = torch.baddbmm(bias, matrix, views.flatten(2))
     return out.clamp_(0, 1).view_as(views)
 
 
-def colour_map(means: Tensor, draws: Draws, config: ViewConfig) -> tuple[Tensor, Tensor]:
+def colour_map(
+    means: Tensor, draws: Draws, config: ViewConfig, *, num_images: int
+) -> tuple[Tensor, Tensor]:
     """The map as a matrix [N, C, C] and a bias [N, 1, 1], from the channels' means [N, C]."""
-    chosen = draws.jitter < config.jitter_prob
+    probs = config.jitter_prob, config.jitter_prob_second
+    jittered = chosen(draws.jitter, *probs, num_images=num_images)
     strength = config.colour_strength
-    brightness = torch.where(chosen, factor(draws.brightness, config.brightness * strength), 1)
-    contrast = torch.where(chosen, factor(draws.contrast, config.contrast * strength), 1)
+    brightness = torch.where(jittered, factor(draws.brightness, config.brightness * strength), 1)
+    contrast = torch.where(jittered, factor(draws.contrast, config.contrast * strength), 1)
     gain = (brightness * contrast)[:, None]  # [N, 1]
     num_channels = means.shape[1]
     if num_channels == 3:
         luma = constant(LUMA, means.device)  # [3]
-        saturation = torch.where(chosen, factor(draws.saturation, config.saturation * strength), 1)
-        saturation = torch.where(draws.grayscale < config.grayscale_prob, 0, saturation)
+        saturation = torch.where(
+            jittered, factor(draws.saturation, config.saturation * strength), 1
+        )
+        probs = config.grayscale_prob, config.grayscale_prob_second
+        grey = chosen(draws.grayscale, *probs, num_images=num_images)
+        saturation = torch.where(grey, 0, saturation)
         turns = config.hue * strength
-        angle = torch.where(chosen, between(draws.hue, -turns, turns) * (2 * math.pi), 0)
+        angle = torch.where(jittered, between(draws.hue, -turns, turns) * (2 * math.pi), 0)
         weights = torch.stack(
             [torch.ones_like(angle), saturation * angle.cos(), saturation * angle.sin()], dim=1
         )  # [N, 3]
-        grey = luma.expand(3, 3)
+        projection = luma.expand(3, 3)
         turn = constant(QUARTER_TURN, means.device)
-        basis = torch.stack([grey, torch.eye(3, device=means.device) - grey, turn])  # [3, 3, 3]
+        basis = torch.stack(
+            [projection, torch.eye(3, device=means.device) - projection, turn]
+        )  # [3, 3, 3]
         matrix = (gain * weights @ basis.flatten(1)).unflatten(1, (3, 3))
         level = means @ luma
     else:

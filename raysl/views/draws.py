@@ -1,5 +1,6 @@
 """The random numbers of a batch of views."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -42,6 +43,21 @@ def between(uniform: Tensor, low: Tensor | float, high: Tensor | float) -> Tenso
     return low + (high - low) * uniform
 
 
-def constant(values: object, device: torch.device) -> Tensor:
-    """Numbers as a float tensor on the device, without waiting for it."""
-    return torch.tensor(values, dtype=torch.float32).to(device, non_blocking=True)
+def either(value: float | None, other: float) -> float:
+    """`value`, or `other` where it is not given."""
+    return other if value is None else value
+
+
+def chosen(uniform: Tensor, prob: float, prob_second: float | None, *, num_images: int) -> Tensor:
+    """Which of the views [N] an augmentation changes; every second view of an image has its own
+    probability. View i shows image i modulo `num_images`."""
+    if prob_second is None:
+        return uniform < prob
+    second = torch.arange(len(uniform), device=uniform.device) // num_images % 2 == 1
+    return uniform < torch.where(second, prob_second, prob)
+
+
+@lru_cache(maxsize=64)
+def constant(values: tuple, device: torch.device) -> Tensor:
+    """Numbers as a float tensor on the device, sent there once; not to be written to."""
+    return torch.tensor(values, dtype=torch.float32, device=device)

@@ -5,22 +5,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raysl.views.config import ViewConfig
-from raysl.views.draws import Draws, between
+from raysl.views.draws import Draws, between, chosen
 
 
-def random_blur(views: Tensor, draws: Draws, config: ViewConfig) -> Tensor:
+def random_blur(views: Tensor, draws: Draws, config: ViewConfig, *, num_images: int) -> Tensor:
     """The views [N, C, S, S], each chosen one blurred with its own sigma."""
-    if not config.blur_prob:
+    if not (config.blur_prob or config.blur_prob_second):
         return views
     kernels = gaussian_kernels(
         between(draws.sigma, *config.blur_sigma), blur_radius(views.shape[-1])
     )
     # The others go the same way with a kernel of one pixel: picking them out would have to wait
     # for the device to learn how many they are.
-    identity = torch.zeros_like(kernels[0])
-    identity[len(identity) // 2] = 1
-    chosen = draws.blur < config.blur_prob
-    return blur(views, torch.where(chosen[:, None], kernels, identity))
+    size = kernels.shape[1]
+    identity = (torch.arange(size, device=kernels.device) == size // 2).to(kernels)
+    probs = config.blur_prob, config.blur_prob_second
+    blurred = chosen(draws.blur, *probs, num_images=num_images)
+    return blur(views, torch.where(blurred[:, None], kernels, identity))
 
 
 def blur_radius(size: int) -> int:
@@ -48,9 +49,10 @@ def blur(views: Tensor, kernels: Tensor) -> Tensor:
     return blurred.view_as(views)
 
 
-def random_solarize(views: Tensor, draws: Draws, config: ViewConfig) -> Tensor:
+def random_solarize(views: Tensor, draws: Draws, config: ViewConfig, *, num_images: int) -> Tensor:
     """The views in 0-1, each chosen one with its pixels from the threshold on inverted."""
-    if not config.solarize_prob:
+    if not (config.solarize_prob or config.solarize_prob_second):
         return views
-    chosen = (draws.solarize < config.solarize_prob)[:, None, None, None]
-    return torch.where(chosen & (views >= config.solarize_threshold), 1 - views, views)
+    probs = config.solarize_prob, config.solarize_prob_second
+    inverted = chosen(draws.solarize, *probs, num_images=num_images)[:, None, None, None]
+    return torch.where(inverted & (views >= config.solarize_threshold), 1 - views, views)

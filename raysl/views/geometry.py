@@ -36,15 +36,17 @@ def resize(pixels: Tensor, size: int) -> Tensor:
 def random_geometry(pixels: Tensor, draws: Draws, config: ViewConfig) -> Tensor:
     """Crops, flipped and rotated: float [N, C, size, size] from float images [B, C, S, S].
 
-    N is a multiple of B: the draws' view i shows image i modulo B. Images of more than twice
-    the view's size are first reduced to that, so that sampling does not alias.
+    N is a multiple of B: the draws' view i shows image i modulo B. Images whose largest
+    crops have more than twice the view's size are first reduced so far, so that sampling does not
+    alias.
     """
     size = config.size or pixels.shape[-1]
     num_views = len(draws.area) // len(pixels)
     if config.crop_scale == (1, 1) and not (config.flip or config.vertical_flip or config.rotation):
         return resize(pixels, size).repeat(num_views, 1, 1, 1)
-    if pixels.shape[-1] > 2 * size:
-        pixels = resize(pixels, 2 * size)
+    largest = math.ceil(2 * size / math.sqrt(config.crop_scale[1]))
+    if pixels.shape[-1] > largest:
+        pixels = resize(pixels, largest)
     boxes = random_boxes(draws, config)
     degrees = None
     if config.rotation:

@@ -1,31 +1,55 @@
 """From stored images to the views that a method trains on, and to the one it is evaluated on."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from raysl.views.colour import random_colour
-from raysl.views.config import ViewConfig
-from raysl.views.draws import constant, draw
+from raysl.views.config import ViewConfig, local_size
+from raysl.views.draws import constant, draw, either
 from raysl.views.filters import random_blur, random_solarize
 from raysl.views.geometry import random_geometry, resize
 
 
 @torch.no_grad()
 def make_views(images: Tensor, config: ViewConfig, generator: torch.Generator) -> list[Tensor]:
-    """`num_views` normalised views, float [B, C, size, size] each, of images uint8 [B, C, S, S].
+    """The normalised views, float [B, C, size, size] each, of images uint8 [B, C, S, S].
 
-    Random numbers come from `generator` alone, which is on the images' device; the same seed
-    gives the same views on the same kind of device and for the same batch size.
+    `num_views` at the config's size, then `num_local_views` at its local size. Random numbers come
+    from `generator` alone, which is on the images' device; the same seed gives the same views on
+    the same kind of device and for the same batch size.
     """
     assert images.dtype == torch.uint8, images.dtype
-    draws = draw(config.num_views * len(images), generator)
+    size = config.size or images.shape[-1]
+    pixels = images.float() / 255
     with torch.autocast(images.device.type, enabled=False):
-        views = random_geometry(images.float() / 255, draws, config)  # [V B, C, size, size]
-        views = random_colour(views, draws, config)
-        views = random_blur(views, draws, config)
-        views = random_solarize(views, draws, config)
-        views = normalise(views, config)
-    return list(views.chunk(config.num_views))
+        views = _views(pixels, config, config.num_views, generator)
+        if config.num_local_views:
+            local = replace(
+                config,
+                size=local_size(config, size),
+                crop_scale=config.local_scale,
+                blur_prob=either(config.blur_prob_local, config.blur_prob),
+                jitter_prob_second=None,
+                grayscale_prob_second=None,
+                blur_prob_second=None,
+                solarize_prob_second=None,
+            )
+            views += _views(pixels, local, config.num_local_views, generator)
+    return views
+
+
+def _views(
+    pixels: Tensor, config: ViewConfig, num_views: int, generator: torch.Generator
+) -> list[Tensor]:
+    """Views of one size, [B, C, size, size] each."""
+    draws = draw(num_views * len(pixels), generator)
+    views = random_geometry(pixels, draws, config)  # [V B, C, size, size]
+    views = random_colour(views, draws, config, num_images=len(pixels))
+    views = random_blur(views, draws, config, num_images=len(pixels))
+    views = random_solarize(views, draws, config, num_images=len(pixels))
+    return list(normalise(views, config).chunk(num_views))
 
 
 @torch.no_grad()

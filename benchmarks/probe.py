@@ -1,0 +1,190 @@
+"""The linear probe with its whole regularisation path, beside one probe trained by SGD.
+
+    python benchmarks/probe.py [--data FOLDER] [--labels 2000] [--repeats 5] [--quick]
+
+Ours is the user's path: `raysl.evaluation.evaluate` extracts the features of the labelled and the
+val images once and fits all penalties. Theirs is the usual protocol, `sgd_probe.py`.
+
+Both get the same encoder, pretrained for a moment by SimCLR, and the same labelled images, others
+in each repeat; both are then read on the test images, which choose nothing. One line: the ratio of
+times, and the difference of accuracies in points with its 90 % interval over the repeats. FOLDER
+holds fashion-mnist (IDX files); without it the images are scikit-learn's digits at 28 px.
+"""
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from fast_path import mean_interval, verdict
+from learning_data import SIZE, clothes
+from sgd_probe import BATCH, EPOCHS, accuracy, sgd_probe
+from timing import add_options, complete, line_of, num_cores, record, synchronise
+
+from raysl.data.digits import DIGITS
+from raysl.data.images import Splits, Subset
+from raysl.data.importer import import_images
+from raysl.data.store import load_splits
+from raysl.data.subset import nested_order
+from raysl.encoder import Encoder, EncoderConfig
+from raysl.evaluation import EvaluationConfig, evaluate
+from raysl.evaluation.features import extract
+from raysl.recipe import Recipe
+from raysl.study.sizes import normalised
+from raysl.train import train
+from raysl.trial import check_splits, trained_images
+from raysl.views import ViewConfig
+
+BAR = 50.0
+ACCURACY_BAR = 0.3  # points
+VAL_SHARE = 0.25  # val images for each labelled one
+EVALUATION = EvaluationConfig(protocols=("linear",), batch_size=BATCH)  # both sides' batch
+
+
+def opened(data: Path | None, folder: Path) -> Splits:
+    if data is not None:
+        return clothes(data, folder)
+    import_images(DIGITS, folder / "digits", size=SIZE)
+    return load_splits(folder / "digits")
+
+
+def pretrained(splits: Splits, arguments: argparse.Namespace) -> tuple[Encoder, ViewConfig]:
+    """An encoder after a short SimCLR training, and the normalisation that it knows."""
+    pool_size = min(5000, len(splits.pool))
+    recipe = Recipe.create(
+        "simclr",
+        dataset=splits.digest,
+        pool_size=pool_size,
+        label_size=len(splits.train.classes),
+        encoder=EncoderConfig(name=arguments.encoder),
+        batch_size=min(256, pool_size),
+    ).with_overrides({"duration": f"{arguments.steps} steps"})
+    recipe = normalised(recipe, splits)
+    images = trained_images(recipe, *check_splits(recipe, splits))
+    state = train(recipe, images, device=arguments.device)
+    return state.method.evaluated, recipe.views
+
+
+def subset(splits: Splits, *, num_labels: int, seed: int) -> Splits:
+    """Some labelled images of train, and fewer of val than that; all of test."""
+    labels = splits.train.labels.numpy()
+    num_val = min(len(splits.val), round(VAL_SHARE * num_labels))
+    train_order = nested_order(len(labels), seed, labels)[:num_labels].copy()
+    val_order = nested_order(len(splits.val), seed)[:num_val].copy()
+    return replace(
+        splits,
+        train=Subset(splits.train, torch.from_numpy(train_order)),
+        val=Subset(splits.val, torch.from_numpy(val_order)),
+    )
+
+
+def our_probe(
+    encoder: Encoder, data: Splits, views: ViewConfig, *, test: bool, device: torch.device
+) -> tuple[float, float | None]:
+    """Seconds of one call of `evaluate`, and the accuracy on test in percent if asked for."""
+    synchronise(device)
+    start = time.perf_counter()
+    found = evaluate(
+        encoder,
+        train=data.train,
+        val=data.val,
+        test=data.test if test else None,
+        views=views,
+        config=EVALUATION,
+        device=device,
+    )
+    synchronise(device)
+    return time.perf_counter() - start, found.metrics.get("test/linear_top1")
+
+
+def measure(splits: Splits, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The line of both probes on other labelled images in each repeat."""
+    device: torch.device = arguments.device
+    encoder, views = pretrained(splits, arguments)
+    test_features = extract(
+        encoder, splits.test, views, device=device, batch_size=EVALUATION.batch_size
+    )
+    ours, theirs, differences, chosen_rates = [], [], [], []
+    for seed in range(arguments.repeats):
+        data = subset(splits, num_labels=arguments.labels, seed=seed)
+        _, our_accuracy = our_probe(encoder, data, views, test=True, device=device)
+        before, _ = our_probe(encoder, data, views, test=False, device=device)
+        start = time.perf_counter()
+        head, rate = sgd_probe(
+            encoder,
+            data.train,
+            data.val,
+            views,
+            epochs=arguments.epochs,
+            num_workers=num_cores(),
+            seed=seed,
+            device=device,
+        )
+        seconds = time.perf_counter() - start
+        after, _ = our_probe(encoder, data, views, test=False, device=device)
+        their_accuracy = accuracy(head, test_features, splits.test.labels)
+        ours.append(2 / (before + after))
+        theirs.append(1 / seconds)
+        differences.append(our_accuracy - their_accuracy)
+        chosen_rates.append(rate)
+        print(
+            f"  labels {seed}: {our_accuracy:.2f} % and {their_accuracy:.2f} % (learning rate "
+            f"{rate:g}), {2 * seconds / (before + after):.0f} times faster",
+            flush=True,
+        )
+    line = line_of(
+        f"linear probe with its path, against {arguments.epochs} epochs of SGD",
+        ours,
+        theirs,
+        unit="probes/s",
+        bar=BAR,
+        device=device,
+        settings={
+            "device_type": device.type,
+            "images": splits.name,
+            "labels": arguments.labels,
+            "encoder": arguments.encoder,
+            "pretraining_steps": arguments.steps,
+            "epochs": arguments.epochs,
+            "penalties": len(EVALUATION.linear_penalties),
+            "workers": num_cores(),
+            "threads": torch.get_num_threads(),
+        },
+        commit=arguments.commit,
+    )
+    mean, low, high = mean_interval(differences)
+    print(
+        f"accuracy, ours less theirs: {mean:+.2f} points ({low:+.2f} to {high:+.2f}, 90 % interval "
+        f"of {len(differences)} sets of labels), bar {-ACCURACY_BAR} "
+        f"{verdict(mean, low, bar=ACCURACY_BAR)}"
+    )
+    points = {"difference": mean, "low": low, "high": high}
+    return {**line, "points": points, "learning_rates": chosen_rates}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_options(parser)
+    parser.add_argument("--data", type=Path, help="folder with fashion-mnist in it")
+    parser.add_argument("--labels", type=int, help="2,000 on a processor, 5,000 on a GPU")
+    parser.add_argument("--encoder", help="convnet on a processor, resnet18 on a GPU")
+    parser.add_argument("--steps", type=int, help="of SimCLR before the probes (50)")
+    parser.add_argument("--epochs", type=int, help=f"of SGD ({EPOCHS})")
+    arguments = complete(parser.parse_args())
+    on_gpu = arguments.device.type == "cuda"
+    quick = arguments.quick
+    arguments.labels = arguments.labels or (200 if quick else 5000 if on_gpu else 2000)
+    arguments.encoder = arguments.encoder or ("resnet18" if on_gpu and not quick else "convnet")
+    arguments.steps = arguments.steps or (2 if quick else 50)
+    arguments.epochs = arguments.epochs or (2 if quick else EPOCHS)
+    with tempfile.TemporaryDirectory() as folder:
+        splits = opened(arguments.data, Path(folder))
+        arguments.labels = min(arguments.labels, len(splits.train))
+        record(measure(splits, arguments), arguments.results)
+
+
+if __name__ == "__main__":
+    main()

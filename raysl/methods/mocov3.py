@@ -1,0 +1,129 @@
+"""MoCo v3: SimCLR's batch of negatives, seen by a slow teacher, with BYOL's predictor.
+
+    loss = ctr(q1, k2) + ctr(q2, k1)
+    ctr(q, k) = 2 t * mean over i of -log( exp(q_i k_i / t) / sum over j of exp(q_i k_j / t) )
+
+q are predictions from the student's projections of a view, k the teacher's projections of the
+other, all normalised; j runs over all images of the global batch, t is the temperature.
+
+Chen, Xie, He, "An Empirical Study of Training Self-Supervised Vision Transformers", ICCV 2021,
+arXiv 2104.02057, section 3 and algorithm 1. The teacher's momentum rises from 0.99, or less in
+short trainings, to 1 by a cosine.
+
+As in the authors' code a ViT has a temperature of 0.2, a projector of three layers and a patch
+projection that stays random (section 4), a convnet 1.0 and two layers; heads end in a batch norm
+without scale and shift. Their hidden width of 4096 is twice ResNet-50's: here twice the encoder's.
+Position embeddings stay the encoder's own, learned ones; theirs are fixed sines. AdamW at a small
+batch stands for LARS at 4096 images. Batch norm uses each worker's own statistics on the CPU, the
+paper's are synchronised.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from raysl.encoder import Encoder
+from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.heads import mlp
+from raysl.methods.parts.precision import full_precision
+from raysl.methods.parts.signs import embedding_signs
+from raysl.methods.parts.teacher import MOMENTUM_RULE, cosine, follow, momentum_of, teacher_of
+from raysl.methods.parts.views import require_views
+from raysl.methods.parts.workers import gather, worker_rank
+from raysl.optim import OptimConfig
+from raysl.views import VIEWS
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoCoV3Config(MethodConfig):
+    """temperature: divides cosines. momentum: of the teacher at the start; 1 at the end.
+
+    layers: of the projector. hidden, width: of projector and predictor.
+    random_patches: of ViTs, the patch projection keeps its random weights; convnets have none.
+    """
+
+    temperature: float | None = None
+    momentum: float | None = None
+    layers: int | None = None
+    hidden: int | None = None
+    width: int = 256
+    random_patches: bool = True
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and self.temperature <= 0:
+            raise ValueError(f"method.temperature must be above 0, not {self.temperature}.")
+        if self.momentum is not None and not 0 <= self.momentum <= 1:
+            raise ValueError(f"method.momentum must lie in 0 to 1, not {self.momentum}.")
+        for name in ("layers", "hidden", "width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"method.{name} must be at least 1, not {value}.")
+
+
+class MoCoV3(Method):
+    """Contrast predictions with a slow teacher's projections of the whole batch."""
+
+    Config = MoCoV3Config
+    family = "contrastive"
+    paper = "Chen et al., ICCV 2021, arXiv 2104.02057"
+    views = VIEWS["byol_small"]
+    capturable = True
+    optim = OptimConfig(name="adamw", lr=2e-3, weight_decay=1e-4)
+    scaling: ClassVar[Mapping[str, str]] = {
+        "momentum": MOMENTUM_RULE,
+        "temperature": "0.2 for a ViT, 1.0 for a convnet",
+        "layers": "3 for a ViT, 2 for a convnet",
+        "hidden": "twice the encoder's number of features",
+    }
+    config: MoCoV3Config
+
+    def __init__(self, config: MoCoV3Config, encoder: Encoder, **sizes: int):
+        super().__init__(config, encoder, **sizes)
+        body = encoder.body
+        is_vit = isinstance(body, VisionTransformer)
+        if isinstance(body, VisionTransformer) and config.random_patches:
+            body.patch_embed.proj.requires_grad_(False)
+        self.temperature = config.temperature or (0.2 if is_vit else 1.0)
+        num_hidden = (config.layers or (3 if is_vit else 2)) - 1
+        hidden, width = config.hidden or 2 * encoder.num_features, config.width
+        self.projector = head(encoder.num_features, (*[hidden] * num_hidden, width))
+        self.predictor = head(width, (hidden, width))
+        self.teacher = teacher_of(nn.Sequential(encoder, self.projector))
+        self.momentum = momentum_of(config.momentum, 0.99, sizes["num_steps"])
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        require_views("MoCo v3", batch.views, 2)
+        z1, z2 = (self.projector(self.encoder(view)) for view in batch.views)  # [B, D] each
+        q1, q2 = self.predictor(z1).float(), self.predictor(z2).float()
+        with torch.no_grad():
+            k1, k2 = (gather(self.teacher(view).float()) for view in batch.views)  # [N, D]
+        loss1, accuracy1 = contrast(q1, k2, self.temperature)
+        loss2, accuracy2 = contrast(q2, k1, self.temperature)
+        return {
+            "loss": loss1 + loss2,
+            "contrast_top1": (accuracy1 + accuracy2) / 2,
+            **embedding_signs(z1),
+        }
+
+    def after_update(self, progress: float) -> None:
+        momentum = cosine(progress, self.momentum, 1.0)
+        follow(self.teacher, nn.Sequential(self.encoder, self.projector), momentum)
+
+
+def head(num_features: int, widths: tuple[int, ...]) -> nn.Sequential:
+    """An MLP that ends in a batch norm without scale and shift."""
+    return nn.Sequential(*mlp(num_features, widths), nn.BatchNorm1d(widths[-1], affine=False))
+
+
+def contrast(q: Tensor, k: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """ctr of this worker's q [B, D] with all workers' k [N, D], and its top-1 in percent."""
+    with full_precision(q):
+        logits = F.normalize(q, dim=1) @ F.normalize(k, dim=1).T / temperature  # [B, N]
+    own = torch.arange(len(q), device=q.device) + worker_rank() * len(q)
+    accuracy = (logits.detach().argmax(dim=1) == own).float().mean() * 100
+    return 2 * temperature * F.cross_entropy(logits, own), accuracy

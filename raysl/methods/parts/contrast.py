@@ -1,0 +1,81 @@
+"""Contrastive losses of two views of a batch, all as functions of the same logits.
+
+A logit is the cosine of two projections, divided by the temperature. Each of R views has one
+logit with the other view of its image, `positive` [R], and one with each view of all other images
+of the joined batch, `negatives` [R, 2N - 2]; each loss is a value for each of the R views.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raysl.methods.parts.precision import full_precision
+from raysl.methods.parts.workers import averaged, gather, worker_rank
+
+
+def cosines(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+    """Of this worker's views with the global batch: [2B] with the other view, [2B, 2N - 2].
+
+    z1, z2: float [B, D], not normalised, row i of both from one image; z1's rows come first.
+    """
+    z1, z2 = F.normalize(z1, dim=1), F.normalize(z2, dim=1)
+    all1, all2 = gather(z1), gather(z2)  # [N, D] each, N = workers * B
+    everything = torch.cat([all1, all2]).T
+    own = torch.arange(len(z1), device=z1.device) + worker_rank() * len(z1)
+    first = own.repeat(2)[:, None]  # columns of the image's own views: itself and its partner
+    second = first + len(all1)
+    others = torch.arange(2 * len(all1) - 2, device=z1.device).expand(2 * len(z1), -1)
+    others = others + (others >= first)
+    others = others + (others >= second)
+    with full_precision(z1):
+        negatives = (torch.cat([z1, z2]) @ everything).gather(1, others)
+    return (z1 * z2).sum(dim=1).repeat(2), negatives
+
+
+def nt_xent(positive: Tensor, negatives: Tensor) -> Tensor:
+    """-log( exp(positive) / (exp(positive) + sum of exp(negatives)) ), [R]."""
+    return torch.cat([positive[:, None], negatives], dim=1).logsumexp(dim=1) - positive
+
+
+def decoupled(positive: Tensor, negatives: Tensor, weights: Tensor | float = 1.0) -> Tensor:
+    """DCL: NT-Xent without the positive in the denominator; DCLW: with weights [R], too."""
+    return negatives.logsumexp(dim=1) - weights * positive
+
+
+@torch.no_grad()
+def von_mises_fisher_weights(cosine: Tensor, sigma: float) -> Tensor:
+    """DCLW's 2 - exp(cosine / sigma) / (its mean over the joined batch), [R]; the mean is 1."""
+    relative = ((cosine - 1) / sigma).exp()  # the 1 cancels; it prevents an overflow
+    return 2 - relative / averaged(relative.mean())
+
+
+def debiased(
+    positive: Tensor, negatives: Tensor, *, temperature: float, tau_plus: float, beta: float = 0.0
+) -> Tensor:
+    """-log( exp(positive) / (exp(positive) + M g) ), [R]: M negatives without false ones.
+
+    g = max( (h - tau_plus exp(positive)) / (1 - tau_plus), exp(-1 / temperature) )
+
+    h is the mean of exp(negatives), each weighted by exp(beta * negative): those of high logits
+    are hard. With beta = 0 all weigh the same, and with tau_plus = 0 too this is NT-Xent.
+    """
+    highest = torch.maximum(positive, negatives.amax(dim=1)).detach()  # against an overflow
+    positive, negatives = positive - highest, negatives - highest[:, None]
+    hard = ((beta * negatives).softmax(dim=1) * negatives.exp()).sum(dim=1)
+    mean = (hard - tau_plus * positive.exp()) / (1 - tau_plus)
+    mean = torch.maximum(mean, (-1 / temperature - highest).exp())
+    return (positive.exp() + negatives.shape[1] * mean).log() - positive
+
+
+def top1(positive: Tensor, negatives: Tensor) -> Tensor:
+    """Percent of the views whose nearest neighbour is the other view of their image."""
+    return (positive > negatives.amax(dim=1)).detach().float().mean() * 100
+
+
+def require_others(name: str, batch_size: int) -> None:
+    """A sentence unless a batch has other images to contrast with."""
+    if batch_size < 2:
+        raise ValueError(
+            f"{name} contrasts the images of a batch; set batch_size to at least 2, not "
+            f"{batch_size}."
+        )

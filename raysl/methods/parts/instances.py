@@ -1,0 +1,102 @@
+"""Instance discrimination against a bank: every image of the pool is a class of its own.
+
+    softmax:  loss = -log( exp(v . b_i / t) / sum over all j of exp(v . b_j / t) )
+    nce:      loss = -log h(i) - sum over m drawn j of log(1 - h(j))
+              h(j) = p_j / (p_j + m / n),   p_j = exp(v . b_j / t) / Z
+
+b_j is the bank's row of image j of n, i the image that v is of, t the temperature (Wu et al.,
+CVPR 2018, arXiv 1805.01978, sections 3.1 and 3.2). Z, the softmax's denominator, is n times the
+mean of exp(v . b_j / t) over the drawn j of this batch and all workers. The authors keep that of
+the first batch; but a small pool's rows come near one another within its first epoch, Z is then
+far too low, and on 1,047 images the loss grew a thousandfold and all features became one.
+
+The j are drawn once a step for the batch of a worker, not for each image as by the authors, so that
+a step reads m rows of the bank and not m for each image.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from raysl.methods.parts.bank import FeatureBank
+from raysl.methods.parts.precision import full_precision
+from raysl.methods.parts.workers import averaged
+
+Loss = Literal["nce", "softmax"]
+
+
+class InstanceBank(nn.Module):
+    """The classes: a row for each image, the moving average of its own normalised features."""
+
+    def __init__(
+        self, num_examples: int, width: int, *, temperature: float, num_negatives: int | None
+    ):
+        """`num_negatives` for NCE; None for the softmax over all images."""
+        super().__init__()
+        self.bank = FeatureBank(num_examples, width)
+        self.temperature = temperature
+        self.num_negatives = num_negatives
+
+    def negatives(self, generator: Generator) -> Tensor | None:
+        """The images that a batch is told from, int64 [m], drawn with equal chances."""
+        if self.num_negatives is None:
+            return None
+        size = (self.num_negatives,)
+        return torch.randint(
+            len(self.bank.rows), size, generator=generator, device=generator.device
+        )
+
+    def forward(self, v: Tensor, index: Tensor, negatives: Tensor | None) -> Tensor:
+        """The loss of normalised features v [B, D] of the images `index`, a mean."""
+        rows = self.bank.rows
+        v = v.to(rows.dtype)
+        with full_precision(v):
+            if negatives is None:
+                return F.cross_entropy(v @ rows.T / self.temperature, index)
+            own = (v * rows[index]).sum(dim=1) / self.temperature  # [B]
+            others = v @ rows[negatives].T / self.temperature  # [B, m]
+        return nce(own, others, self._log_mean_exp(others))
+
+    @torch.no_grad()
+    def _log_mean_exp(self, logits: Tensor) -> Tensor:
+        """Over all drawn rows and all workers."""
+        highest = 1 / self.temperature  # of cosines
+        return averaged((logits - highest).exp().mean()).log() + highest
+
+
+def nce(own: Tensor, others: Tensor, log_mean_exp: Tensor) -> Tensor:
+    """The module's NCE loss of logits [B] of the images' own rows and [B, m] of drawn ones.
+
+    log_mean_exp: log(Z / n), so that h(j) is the sigmoid of logit - log(Z / n) - log(m).
+    """
+    shift = log_mean_exp + math.log(others.shape[1])
+    return (F.softplus(shift - own) + F.softplus(others - shift).sum(dim=1)).mean()
+
+
+def require_instances(
+    *,
+    temperature: float,
+    width: int,
+    bank_momentum: float,
+    loss: str,
+    num_negatives: int | None,
+) -> None:
+    """A sentence unless these fields make a bank and its loss."""
+    if temperature <= 0:
+        raise ValueError(f"method.temperature must be above 0, not {temperature}.")
+    if width < 1:
+        raise ValueError(f"method.width must be at least 1, not {width}.")
+    if not 0 <= bank_momentum < 1:
+        raise ValueError(f"method.bank_momentum must lie in 0 to 1, not {bank_momentum}.")
+    if loss not in ("nce", "softmax"):
+        raise ValueError(f"method.loss must be nce or softmax, not {loss!r}.")
+    if num_negatives is not None and loss == "softmax":
+        raise ValueError(
+            f"method.num_negatives must stay none with method.loss=softmax, not {num_negatives}: "
+            "the softmax is over all images."
+        )
+    if num_negatives is not None and num_negatives < 1:
+        raise ValueError(f"method.num_negatives must be at least 1 or none, not {num_negatives}.")

@@ -1,0 +1,98 @@
+"""What a CUDA graph of an update may hold, and that replaying it changes nothing."""
+
+from dataclasses import dataclass
+from unittest import mock
+
+import pytest
+import timm
+import torch
+from method_steps import batch_of, build
+
+from raysl.capture import COPYING, can_capture
+from raysl.data.images import tensor_images
+from raysl.methods import METHODS, Batch
+from raysl.recipe import Recipe
+from raysl.state import ALONE, World
+from raysl.train import train
+
+CAPTURABLE = [name for name, method in METHODS.items() if method.capturable]
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+@dataclass(frozen=True)
+class Unchanging(Batch):
+    """A batch that has neither progress nor epoch."""
+
+    def __getattribute__(self, name):
+        assert name not in ("progress", "epoch"), f"forward read {name}"
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("name", CAPTURABLE)
+def test_forward_of_a_capturable_method_is_the_same_in_every_update(name):
+    """It reads neither progress nor epoch, and leaves no tensor in Python for `after_update`."""
+    method, batch = build(name), batch_of(name, 8)
+    before = set(vars(method))
+    fixed = Unchanging(batch.views, batch.index, batch.labels, 0.0, batch.generator)
+    method(fixed)["loss"].backward()
+    assert set(vars(method)) == before
+    assert not [key for key, value in vars(method).items() if isinstance(value, tuple | list)]
+
+
+def test_methods_with_a_schedule_or_a_clustering_are_not_capturable():
+    for name in ("dino", "dinov2", "swav", "deepcluster", "deepclusterv2", "npid", "pirl"):
+        assert not METHODS[name].capturable
+
+
+def test_only_one_worker_on_a_gpu_captures():
+    method = build("simclr")
+    assert can_capture(method, "cuda", ALONE)
+    assert not can_capture(method, "cpu", ALONE)
+    assert not can_capture(method, "cuda", World(0, 2))
+    assert not can_capture(build("npid"), "cuda", ALONE)
+
+
+def test_an_encoder_that_copies_from_the_host_is_not_captured():
+    """A graph refuses such a copy, and every trial of that encoder would fail."""
+    names = [name for start in COPYING for name in timm.list_models(f"{start}*")]
+    assert len(names) >= len(COPYING)
+    for name in names:
+        method = build("simclr")
+        method.encoder.name = name
+        assert not can_capture(method, "cuda", ALONE)
+
+
+@on_gpu
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        *((name, "float32") for name in CAPTURABLE if name != "supervised_source"),
+        *((name, "bfloat16") for name in ("simclr", "byol", "mae")),
+    ],
+)
+def test_replayed_updates_equal_updates_one_by_one(name, precision):
+    """Same views, losses and weights, but for the order in which a GPU adds."""
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=draw)
+    images = tensor_images(pixels, torch.arange(64) % 4, classes=tuple("abcd"), name="noise")
+    size = {"pool_size": 64} if METHODS[name].trains_on == "pool" else {}
+    recipe = Recipe.create(
+        name, dataset=images.digest, label_size=64, batch_size=16, precision=precision, **size
+    ).with_overrides({"duration": "20 steps", "optim.lr": 1e-4})
+
+    def losses():
+        found = []
+        train(
+            recipe,
+            images,
+            device="cuda",
+            report=lambda state, metrics: found.append(metrics["train/loss"]),
+        )
+        return found
+
+    replayed = losses()
+    with mock.patch("raysl.train.can_capture", return_value=False):
+        one_by_one = losses()
+    assert len(replayed) == 20
+    tolerance = 1e-3 if precision == "float32" else 3e-2
+    assert replayed == pytest.approx(one_by_one, rel=tolerance, abs=tolerance)
