@@ -1,5 +1,6 @@
 """The command line: parsing only, everything else is a function elsewhere."""
 
+import os
 import shlex
 import sys
 import traceback
@@ -51,6 +52,8 @@ Help = Annotated[bool, typer.Option("--help", "-h", help="Also lists the study's
 def main() -> None:
     """Run the command; a user's mistake is one sentence on stderr and exit code 2."""
     keep_freed_memory()
+    # NumPy's, once imported. The matrices of an analysis are tiny: a second thread only spins.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:

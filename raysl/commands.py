@@ -18,7 +18,7 @@ from rich.table import Table
 from raysl.data.images import Splits
 from raysl.data.store import load_splits
 from raysl.methods import METHODS
-from raysl.plan import is_adaptive, study_device, timed_trials
+from raysl.plan import is_adaptive, precision_text, study_device, timed_trials
 from raysl.progress import ProgressDisplay
 from raysl.recipe import method_class
 from raysl.result import write_atomically
@@ -59,6 +59,9 @@ def run_study(
     splits = load_splits(study.data)
     planner = capped_planner(study, splits, budget)
     check_disk(study, planner, runs)
+    slow = None if address else precision_text(study, study_device(study.resources))
+    if slow is not None:
+        console.print(slow, highlight=False, soft_wrap=True)
     with open_study(study, runs, command=command) as directory:
         mirror = Mirror(directory, uri)
         display = ProgressDisplay(study, planner, console)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from raysl.analysis.forecast import forecast_text
 from raysl.analysis.wording import arm_title
-from raysl.cpus import usable_cpus
+from raysl.cpus import multiplies_bfloat16, usable_cpus
 from raysl.data.images import Splits
 from raysl.data.store import load_splits
 from raysl.progress import duration
@@ -69,6 +69,7 @@ def show_plan(
         "Timed over a few updates; early stopping makes it less, trials that share a machine make "
         "it more.",
         budget_text(plans, budget, adaptive=is_adaptive(study)),
+        precision_text(study, device),
         forecast,
     ]
     for line in filter(None, lines):
@@ -83,6 +84,16 @@ def is_adaptive(study: Study) -> bool:
 def study_device(resources: Resources) -> str:
     """Where this machine would run a trial."""
     return "cuda" if torch.cuda.is_available() and resources.gpus_per_worker else "cpu"
+
+
+def precision_text(study: Study, device: str) -> str | None:
+    """What to do about a precision that this machine has no instructions for; None: it has."""
+    if study.base.precision != "bfloat16" or device != "cpu" or multiplies_bfloat16():
+        return None
+    return (
+        "This processor emulates bfloat16, which takes several times as long as float32: give "
+        "--set precision=float32, or run the study where bfloat16 is native."
+    )
 
 
 def timed_trials(study: Study, splits: Splits, *, device: str) -> Seconds:

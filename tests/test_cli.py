@@ -1,12 +1,14 @@
 """The command line: what it prints, and that a mistake is one sentence and exit code 2."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from raysl import cli
-from raysl.study.load import arguments, load_module
+from raysl import cli, plan
+from raysl.study.load import arguments, build_study, load_module
 
 STUDIES = Path(__file__).parents[1] / "studies"
 THRESHOLD = str(STUDIES / "size_threshold.py")
@@ -42,6 +44,37 @@ def test_every_study_file_has_a_small_variant_of_its_own_arguments():
         module = load_module(path)
         known = {argument.name for argument in arguments(module)}
         assert set(module.small()) <= known, path.name
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "native", "said"),
+    [
+        ("bfloat16", "cpu", False, True),
+        ("bfloat16", "cpu", True, False),
+        ("bfloat16", "cuda", False, False),
+        ("float32", "cpu", False, False),
+    ],
+)
+def test_a_processor_that_emulates_bfloat16_is_said(precision, device, native, said, monkeypatch):
+    study = build_study(load_module(Path(THRESHOLD)), [], {"precision": precision}, small=True)
+    monkeypatch.setattr(plan, "multiplies_bfloat16", lambda: native)
+    text = plan.precision_text(study, device)
+    assert ("--set precision=float32" in (text or "")) == said
+
+
+def test_numpy_gets_one_thread_for_the_tiny_matrices_of_an_analysis():
+    code = (
+        "import sys, raysl.cli; sys.argv = ['raysl', '--help']\n"
+        "try: raysl.cli.main()\n"
+        "except SystemExit: pass\n"
+        "import numpy, threadpoolctl\n"
+        "print([p['num_threads'] for p in threadpoolctl.threadpool_info()])"
+    )
+    told = {n: v for n, v in os.environ.items() if not n.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=told, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[1]"
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,40 @@ class ArmFit:
         return b, t, self.mean + self.scale[t] * rotated
 
 
+@dataclass(frozen=True, eq=False)
+class _Design:
+    """What a fit owes to where the trials are, not to what they say; shared, never written to."""
+
+    columns: Array  # [B, C, P]
+    scale: Array  # [T, P]
+    log_prior: Array  # [B, T]
+    d: Array  # [B, T, P]
+    vectors: Array  # [B, T, P, P]
+
+
+@functools.lru_cache(maxsize=64)
+def _design(
+    sizes: tuple[float, ...] | None, weights: tuple[float, ...], span: Range, prior: Prior
+) -> _Design:
+    """For C cells at these log sizes, with so many trials each; sizes None: the arm is flat.
+
+    Kept, since the fits of one posterior, and those of the next trial's other arms, share it.
+    """
+    if sizes is None:
+        columns, scale = np.ones((1, len(weights), 1)), np.array([[prior.level_sd]])
+        log_prior = np.zeros((1, 1))
+    else:
+        columns = span.basis(np.array(sizes))
+        departures = TAUS[:, None] * spectral_sds()  # [T, 5]
+        ends = np.broadcast_to([prior.level_sd, prior.slope_sd], (len(TAUS), 2))
+        scale = np.concatenate([ends, departures], axis=1)
+        log_prior = LOG_WEIGHT_OF_EXPONENTS[:, None] + np.log(WEIGHT_OF_TAUS)  # [B, T]
+    weighted = columns * np.array(weights)[:, None]
+    gram = (weighted.transpose(0, 2, 1) @ columns)[:, None]  # [B, 1, P, P]
+    d, vectors = np.linalg.eigh(gram * scale[:, :, None] * scale[:, None])
+    return _Design(columns, scale, log_prior, np.maximum(d, 0.0), vectors)
+
+
 def fit_arm(
     x: Array | None,
     error: Array,
@@ -152,29 +186,17 @@ def fit_arm(
 
     weight: at most 1, of outliers less. level: the prior mean of E.
     """
-    if x is None:
-        columns = np.ones((1, 1, 1))  # [B, C, P]
-        place = np.zeros(len(error), dtype=int)
-        mean, scale = np.array([level]), np.array([[prior.level_sd]])
-        log_prior = np.zeros((1, 1))
-    else:
-        unique, place = np.unique(x, return_inverse=True)
-        columns = span.basis(unique)
-        mean = np.array([level, prior.slope, *[0.0] * NUM_SINES])
-        departures = TAUS[:, None] * spectral_sds()  # [T, 5]
-        ends = np.broadcast_to([prior.level_sd, prior.slope_sd], (len(TAUS), 2))
-        scale = np.concatenate([ends, departures], axis=1)
-        log_prior = LOG_WEIGHT_OF_EXPONENTS[:, None] + np.log(WEIGHT_OF_TAUS)  # [B, T]
-    num_cells = columns.shape[1]
-    r = np.bincount(place, weight, num_cells)  # [C]
-    cell_means = np.bincount(place, weight * error, num_cells) / np.maximum(r, 1e-300)
+    unique, place = np.unique(np.zeros(len(error)) if x is None else x, return_inverse=True)
+    r = np.bincount(place, weight, len(unique))  # [C]
+    sizes = None if x is None else tuple(unique.tolist())
+    design = _design(sizes, tuple(r.tolist()), span, prior)
+    mean = np.array([level] if x is None else [level, prior.slope, *[0.0] * NUM_SINES])
+    cell_means = np.bincount(place, weight * error, len(unique)) / np.maximum(r, 1e-300)
     within = float((weight * (error - cell_means[place]) ** 2).sum())
-    residual = cell_means - columns @ mean  # [B, C]
-    scaled = columns[:, None] * scale[:, None]  # [B, T, C, P]
-    gram = np.einsum("btcp,c,btcq->btpq", scaled, r, scaled, optimize=True)
-    d, vectors = np.linalg.eigh(gram)
-    d = np.maximum(d, 0.0)
-    g = np.einsum("btpq,btcp,c,bc->btq", vectors, scaled, r, residual, optimize=True)
+    residual = cell_means - design.columns @ mean  # [B, C]
+    moment = (r * residual)[:, None, None] @ design.columns[:, None]  # [B, 1, 1, P]
+    g = ((moment * design.scale[:, None]) @ design.vectors)[:, :, 0]  # [B, T, P]
+    d = design.d
     total = (residual**2 @ r + within)[:, None, None]  # [B, 1, 1]
     variance = sds[:, None] ** 2  # [G, 1]
     precision = 1 + d[:, :, None] / variance  # [B, T, G, P]
@@ -187,10 +209,10 @@ def fit_arm(
     return ArmFit(
         is_flat=x is None,
         sds=sds,
-        log_evidence=log_evidence + log_prior[:, :, None],
+        log_evidence=log_evidence + design.log_prior[:, :, None],
         d=d,
         g=g,
-        vectors=vectors,
+        vectors=design.vectors,
         mean=mean,
-        scale=scale,
+        scale=design.scale,
     )

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from raysl.analysis.curves import (
     LOG_WEIGHT_OF_SHIFTS,
@@ -178,7 +177,7 @@ def _fit(
             level=level,
         )
         arms.append(found)
-        log_sds = log_sds + (_by_sd(found)[0] if fixed else logsumexp(_by_shift(found), axis=0))
+        log_sds = log_sds + (_by_sd(found)[0] if fixed else np.logaddexp.reduce(_by_shift(found)))
     return Posterior(
         runs=runs,
         span=span,
@@ -186,7 +185,7 @@ def _fit(
         arms=tuple(arms),
         weight=weight,
         sds=sds,
-        sd_weights=np.exp(log_sds - logsumexp(log_sds)),
+        sd_weights=np.exp(log_sds - np.logaddexp.reduce(log_sds)),
         share_weights=shares,
         offsets=offsets,
     )
@@ -194,7 +193,7 @@ def _fit(
 
 def _by_sd(arm: ArmFit) -> Array:
     """Log evidence of the arm for each noise, exponents and departures averaged [1, G + 4]."""
-    found: Array = logsumexp(arm.log_evidence, axis=(0, 1))[None]
+    found: Array = np.logaddexp.reduce(arm.log_evidence, axis=(0, 1))[None]
     return found
 
 
@@ -279,7 +278,7 @@ def own_sd(posterior: Posterior, number: int) -> float:
     if posterior.prior.sd_spread == 0:
         return posterior.sd
     log_shifts = _by_shift(posterior.arms[number])  # [5, G]
-    shares = np.exp(log_shifts - logsumexp(log_shifts, axis=0)) * posterior.sd_weights
+    shares = np.exp(log_shifts - np.logaddexp.reduce(log_shifts)) * posterior.sd_weights
     return float((shares * STEP ** SHIFTS[:, None] * posterior.sds).sum())
 
 
@@ -287,10 +286,12 @@ def mean_curve(posterior: Posterior, number: int, x: Array) -> Array:
     """Posterior mean of an arm's error at log sizes x [K], at its likeliest noise."""
     arm = posterior.arms[number]
     g = int(np.argmax(_by_sd(arm)[0]))
-    weights = np.exp(arm.log_evidence[:, :, g] - logsumexp(arm.log_evidence[:, :, g]))  # [B, T]
+    log_weights = arm.log_evidence[:, :, g]  # [B, T]
+    weights = np.exp(log_weights - np.logaddexp.reduce(log_weights, axis=(0, 1)))
     variance = arm.sds[g] ** 2
     whitened = arm.g / variance / (1 + arm.d / variance)
-    theta = arm.mean + arm.scale * np.einsum("btpq,btq->btp", arm.vectors, whitened)
+    theta = arm.mean + arm.scale * (arm.vectors @ whitened[..., None])[..., 0]  # [B, T, P]
+    by_exponent = (weights[:, None] @ theta)[:, 0]  # [B, P]
     columns = np.ones((1, len(x), 1)) if arm.is_flat else posterior.span.basis(x)
-    curve: Array = np.einsum("bt,bkp,btp->k", weights, columns, theta, optimize=True)
+    curve: Array = (columns @ by_exponent[..., None]).sum(axis=0)[:, 0]
     return curve

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from raysl.analysis.curves import SHIFTS, STEP, ArmFit, Array, Indices, Prior, Range, Runs
 
@@ -254,7 +253,7 @@ def measure_shares(
         log_evidence -= ((np.log(sd) - np.log(prior.sd)) / prior.sd_spread) ** 2 / 2
     log_evidence = log_evidence.reshape(len(SHARES), len(OWN_SHARES), -1)
     log_evidence += LOG_WEIGHT_OF_SHARES[:, None, None] + LOG_WEIGHT_OF_OWN_SHARES[:, None]
-    weights = np.exp(log_evidence - logsumexp(log_evidence))  # [H, I, G]
+    weights = np.exp(log_evidence - np.logaddexp.reduce(log_evidence, axis=None))  # [H, I, G]
     away = solved * system.scale
     shared, own = _parts(sums, system, given, away, np.zeros(1 + len(sums)))
     offsets = (weights.ravel() @ shared)[place]

@@ -18,14 +18,19 @@ def switch_points(x: Array, differences: Array) -> Array:
     """L of each curve [J] from the knots' x [K], increasing, and D there [J, K]."""
     widths = np.diff(x)
     left, right = differences[:, :-1], differences[:, 1:]  # [J, K-1] each
-    at_knots = np.zeros_like(differences)  # the integral of D up to each knot
-    np.cumsum((left + right) / 2 * widths, axis=1, out=at_knots[:, 1:])
-    rises = (left < 0) & (right > 0)
-    steps = np.where(rises, -left / np.where(rises, right - left, 1.0), 0.0) * widths
-    at_crossings = np.where(rises, at_knots[:, :-1] + left * steps / 2, np.inf)
-    candidates = np.concatenate([np.broadcast_to(x, differences.shape), x[:-1] + steps], axis=1)
-    best = np.argmin(np.concatenate([at_knots, at_crossings], axis=1), axis=1)
-    return np.take_along_axis(candidates, best[:, None], axis=1)[:, 0]
+    integral = np.zeros_like(differences)  # of D up to each knot, or to the crossing after it
+    np.cumsum((left + right) * (widths / 2), axis=1, out=integral[:, 1:])
+    curve, knot = np.nonzero((left < 0) & (right > 0))  # there it is below both knots' integrals
+    before, after = left[curve, knot], right[curve, knot]
+    integral[curve, knot] += before * before / (before - after) * widths[knot] / 2
+    best = np.argmin(integral, axis=1)
+    following = np.minimum(best + 1, len(x) - 1)
+    rows = np.arange(len(differences))
+    before, after = differences[rows, best], differences[rows, following]
+    rises = (before < 0) & (after > 0)
+    share = np.where(rises, before / np.where(rises, before - after, 1.0), 0.0)
+    found: Array = x[best] + share * (x[following] - x[best])
+    return found
 
 
 def sign_changes(x: Array, difference: Array) -> list[tuple[float, int, int, bool]]:
