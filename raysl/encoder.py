@@ -104,7 +104,7 @@ class Encoder(nn.Module):
         if found.shape[1] != self.num_features:
             found = found.permute(0, 3, 1, 2)
         if isinstance(body, ConvNeXt):
-            found = body.head.norm(found)
+            found = getattr(body.head, "norm", nn.Identity())(found)  # else before the pooling
         return found
 
 

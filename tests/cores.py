@@ -1,12 +1,13 @@
 """Simulated studies on all cores: the same results, sooner."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+
+from raysl.cpus import usable_cpus
 
 
 @contextmanager
@@ -15,12 +16,11 @@ def all_cores() -> Iterator[Callable[[Callable, Iterable], list]]:
 
     It gives the results in order, of a function that can be imported.
     """
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")  # matrices are tiny: more threads only wait
         patch.setenv("OPENBLAS_NUM_THREADS", "1")
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(num_cores, mp_context=context) as pool:
+        with ProcessPoolExecutor(usable_cpus(), mp_context=context) as pool:
             yield lambda function, items: list(pool.map(function, items, chunksize=4))
 
 

@@ -13,6 +13,7 @@ ENCODERS = [
     ("resnet18", 28, {}, 4),
     ("resnet10t", 64, {"stem": "standard"}, 2),
     ("convnext_atto", 64, {}, 2),
+    ("convnext_tiny_hnf", 64, {}, 2),  # with the norm before the pooling
     ("vit", 28, {"width": 8, "pool": "token"}, 14),
     ("vit", 28, {"width": 8, "pool": "avg"}, 14),
     ("vit_tiny_patch16_224", 32, {"pool": "avg"}, 8),
