@@ -1,6 +1,6 @@
 """The linear probe with its whole regularisation path, beside one probe trained by SGD.
 
-    python benchmarks/probe.py [--data FOLDER] [--labels 2000] [--repeats 5] [--quick]
+    python benchmarks/probe.py [--data FOLDER] [--labels 1000] [--repeats 5] [--quick]
 
 Ours is the user's path: `raysl.evaluation.evaluate` extracts the features of the labelled and the
 val images once and fits all penalties. Theirs is the usual protocol, `sgd_probe.py`.
@@ -246,14 +246,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser)
     parser.add_argument("--data", type=Path, help="folder with fashion-mnist in it")
-    parser.add_argument("--labels", type=int, help="2,000 on a processor, 5,000 on a GPU")
+    parser.add_argument("--labels", type=int, help="1,000 on a processor, 5,000 on a GPU")
     parser.add_argument("--encoder", help="convnet on a processor, resnet18 on a GPU")
     parser.add_argument("--steps", type=int, help="of SimCLR before the probes (50)")
     parser.add_argument("--epochs", type=int, help=f"of SGD ({EPOCHS})")
     arguments = complete(parser.parse_args())
     on_gpu = arguments.device.type == "cuda"
     quick = arguments.quick
-    arguments.labels = arguments.labels or (200 if quick else 5000 if on_gpu else 2000)
+    arguments.labels = arguments.labels or (200 if quick else 5000 if on_gpu else 1000)
     arguments.encoder = arguments.encoder or ("resnet18" if on_gpu and not quick else "convnet")
     arguments.steps = arguments.steps or (2 if quick else 50)
     arguments.epochs = arguments.epochs or (2 if quick else EPOCHS)
