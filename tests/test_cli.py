@@ -179,6 +179,7 @@ def test_debug_shows_the_traceback_and_stands_in_the_help(raysl):
     assert "Traceback" in err
 
 
+@pytest.mark.slow
 def test_a_study_with_the_same_name_and_other_content_is_refused(raysl):
     small = ("run", THRESHOLD, "--small", "--local", "seeds=1")
     assert raysl(*small)[0] == 0
@@ -245,6 +246,7 @@ def test_plan_has_no_forecast_of_a_threshold_where_there_is_one_size(raysl):
     assert "slope" not in out
 
 
+@pytest.mark.slow
 def test_a_capped_run_says_why_it_stopped_reports_and_goes_on_with_a_larger_budget(raysl, tmp_path):
     small = ("run", THRESHOLD, "--small", "--local")
     trials = tmp_path / "runs" / "size-threshold-small" / "trials"

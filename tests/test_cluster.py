@@ -33,6 +33,7 @@ from raysl.study.spec import Resources
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.slow
 def test_ray_and_a_plain_loop_give_identical_metrics(store, tmp_path):
     study = study_of(store, arms=("simclr", "scratch", "random"), changes={"num_evaluations": 2})
     study = study.with_overrides({"scratch.duration": "4 steps"})

@@ -80,6 +80,7 @@ def test_files_stay_readable(path):
     assert len(path.read_text().splitlines()) <= 320
 
 
+@pytest.mark.slow
 def test_the_core_trains_every_method_where_ray_mlflow_optuna_and_pyarrow_are_absent(tmp_path):
     code = """
 import sys

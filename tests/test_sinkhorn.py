@@ -120,6 +120,7 @@ def _worker(rank, path, results):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_workers_with_any_parts_of_the_batch_give_what_one_gives(tmp_path):
     with mp.Manager() as manager:
         results = manager.dict()

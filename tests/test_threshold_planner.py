@@ -142,6 +142,7 @@ def test_a_cap_on_device_hours_holds(splits):
     assert 20 < spent <= 40
 
 
+@pytest.mark.slow
 def test_arms_that_never_differ_end_undetermined_with_a_forecast(splits):
     kinds, reasons = [], []
     for world in range(24):

@@ -247,6 +247,7 @@ def test_a_trial_counts_under_every_value_of_an_axis_that_it_does_not_depend_on(
     assert len({frozenset(names) for names in shared.values()}) == 1
 
 
+@pytest.mark.slow
 def test_the_report_answers_each_of_the_four_questions(finished):
     report = write_report(finished)
     comparisons = report.content["comparisons"]
