@@ -171,11 +171,12 @@ def sklearn_accuracy(train: Labelled, val: Labelled, test: Labelled) -> tuple[fl
     x, labels = (a.numpy() for a in (train.features, train.labels))
     start = time.perf_counter()
     scaler = StandardScaler().fit(x)
+    x, val_x = scaler.transform(x), scaler.transform(val.features.numpy())
     model = LogisticRegression(max_iter=SKLEARN_STEPS, warm_start=True)
     best, probe = -1.0, model
     for penalty in sorted(EVALUATION.linear_penalties, reverse=True):
-        model.set_params(C=1 / penalty).fit(scaler.transform(x), labels)
-        found = model.score(scaler.transform(val.features.numpy()), val.labels.numpy())
+        model.set_params(C=1 / penalty).fit(x, labels)
+        found = model.score(val_x, val.labels.numpy())
         if found > best:
             best, probe = found, copy.deepcopy(model)
     seconds = time.perf_counter() - start
