@@ -6,6 +6,8 @@ A step is forward, backward, before_update and after_update; the optimiser, whos
 recipe's choice, and the views are excluded on both sides. The passes are those of
 `method_passes.py`, by the method's own encoder. Each figure is the median of runs that alternate
 between the two. "Epoch" is what the first step of an epoch takes longer, for k-means and the like.
+On a GPU forward and backward of the methods that the training loop runs as one CUDA graph are one
+here, and so are their passes.
 
 "Kernels" are the operations of a step and of its passes, forward and backward, that a GPU would
 have to start: ATen's without views and without those that only allocate; one for many tensors
@@ -25,7 +27,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,11 @@ import torch.nn.functional as F
 from method_passes import NEEDED, Pass
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from raysl.capture import can_capture
 from raysl.encoder import EncoderConfig, build_encoder
 from raysl.methods import METHODS, Batch, Method
 from raysl.methods.parts.bank import FeatureBank
+from raysl.state import ALONE
 from raysl.views.config import local_size
 
 BAR = 1.3
@@ -107,12 +111,11 @@ class Bench:
         for module in self.method.modules():
             if isinstance(module, FeatureBank):  # as if the whole pool had been seen
                 module.rows.copy_(F.normalize(torch.randn_like(module.rows), dim=1))
+        self.graphs: dict[Callable[..., None], torch.cuda.CUDAGraph] = {}
 
     def step(self, epoch: int = 1) -> float:
         started = self.now()
-        batch = self.batch
-        batch = Batch(batch.views, batch.index, batch.labels, 0.5, batch.generator, epoch)
-        self.method(batch)["loss"].backward()
+        self.run(self.forward_and_backward, epoch)
         self.method.before_update(0.5)
         self.method.zero_grad(set_to_none=True)
         self.method.after_update(0.5)
@@ -120,10 +123,41 @@ class Bench:
 
     def bare(self) -> float:
         started = self.now()
-        for needed in self.passes:
-            needed.run()
+        self.run(self.all_passes)
         self.method.zero_grad(set_to_none=True)
         return self.now() - started
+
+    def forward_and_backward(self, epoch: int = 1) -> None:
+        batch = replace(self.batch, epoch=epoch)
+        self.method(batch)["loss"].backward()
+
+    def all_passes(self) -> None:
+        for needed in self.passes:
+            needed.run()
+
+    def run(self, work: Callable[..., None], *arguments: int) -> None:
+        if work in self.graphs:
+            self.graphs[work].replay()
+        else:
+            work(*arguments)
+
+    def capture(self) -> None:
+        """From here on, both sides as graphs, where training would have one."""
+        if not can_capture(self.method, self.device, ALONE):
+            return
+        for work in (self.forward_and_backward, self.all_passes):
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self.batch.generator)
+            stream = torch.cuda.Stream(self.device)
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                work()
+            torch.cuda.current_stream().wait_stream(stream)
+            self.method.zero_grad(set_to_none=True)
+            with torch.cuda.graph(graph, stream=stream):
+                work()
+            self.method.zero_grad(set_to_none=True)
+            self.graphs[work] = graph
 
     def now(self) -> float:
         if self.device.type == "cuda":
@@ -177,12 +211,13 @@ def measure(name: str, options: argparse.Namespace) -> Cost:
     for epoch in range(2):  # warm up
         bench.step(epoch)
         bench.bare()
+    step_kernels, pass_kernels = (kernels(f).total() for f in (bench.step, bench.bare))
+    bench.capture()
     steps, bare = [], []
     for _ in range(options.repeats):
         steps.append(bench.step())
         bare.append(bench.bare())
     step, passes = statistics.median(steps), statistics.median(bare)
-    step_kernels, pass_kernels = (kernels(f).total() for f in (bench.step, bench.bare))
     firsts = [bench.step(epoch) - step for epoch in range(2, 5)]
     encoder = bench.method.encoder.name
     epoch = max(0.0, statistics.median(firsts))
@@ -226,7 +261,7 @@ def main() -> None:
         costs.append(cost)
         over = "  above the bar" if cost.ratio > BAR else ""
         print(
-            f"{name:21s} {cost.encoder:10s} {cost.step * 1e3:6.0f} ms {cost.passes * 1e3:6.0f} ms "
+            f"{name:21s} {cost.encoder:10s} {cost.step * 1e3:6.1f} ms {cost.passes * 1e3:6.1f} ms "
             f"{cost.ratio:6.2f} {cost.epoch * 1e3:6.0f} ms "
             f"{cost.step_kernels:5d}/{cost.pass_kernels:5d} {cost.kernel_ratio:6.2f}{over}",
             flush=True,

@@ -51,11 +51,11 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--trials", type=int, help="k (8 on a GPU)")
     parser.add_argument("--encoder", default="convnet")
-    parser.add_argument("--steps", type=int, help="of each training (1000)")
+    parser.add_argument("--steps", type=int, help="of each training (500)")
     options = complete(parser.parse_args())
     device: torch.device = options.device
     num_trials = options.trials or (8 if device.type == "cuda" else num_cores())
-    steps = options.steps or (3 if options.quick else 1000)
+    steps = options.steps or (3 if options.quick else 500)
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(num_trials, mp_context=get_context("spawn")) as processes:
 

@@ -9,15 +9,16 @@ each beside the same loop fed with random tensors that lie on the device.
 
 Ours goes the user's way: images imported into a store, a recipe, raysl.train on what a trial would
 train on. Where the device multiplies bfloat16 it is timed in that, which a user asks for with
-`precision`, and then, like for like, in float32, the default of a recipe. Theirs is
-`lightly_loop.py`, in float32 as documented; it gets the same encoder, sizes, strengths and cores.
-All candidates of a row take turns in one process. FOLDER holds fashion-mnist (IDX files) for the
-rows at 32 px; without it, and at 224 px, images are random textures.
+`precision`, on a GPU also with `compile`, and, like for like, in float32, the default of a recipe.
+Theirs is `lightly_loop.py`, in float32 as documented; it gets the same encoder, sizes, strengths
+and cores. All candidates of a row take turns in one process. FOLDER holds fashion-mnist (IDX files)
+for the rows at 32 px; without it, and at 224 px, images are random textures.
 """
 
 import argparse
 import contextlib
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -135,7 +136,7 @@ def imported(row: Row, data: Path | None, folder: Path) -> tuple[Splits, list[Pa
     return load_splits(store), files
 
 
-def recipe_for(row: Row, splits: Splits, *, precision: str) -> Recipe:
+def recipe_for(row: Row, splits: Splits, *, precision: str, compiled: bool = False) -> Recipe:
     """SimCLR with its defaults but for what the row says."""
     return Recipe.create(
         "simclr",
@@ -146,6 +147,7 @@ def recipe_for(row: Row, splits: Splits, *, precision: str) -> Recipe:
         views=replace(VIEWS[row.views], size=row.size),
         batch_size=row.batch_size,
         precision=precision,
+        compile=compiled,
     ).with_overrides({"duration": f"{NUM_STEPS} steps"})
 
 
@@ -174,27 +176,37 @@ def fed_with_random_tensors(recipe: Recipe, images: Images, device: torch.device
     return run
 
 
+def shown(recipe: Recipe) -> str:
+    return f"{recipe.precision}, compiled" if recipe.compile else recipe.precision
+
+
 def measure(
     row: Row,
     splits: Splits,
     files: list[Path],
     *,
-    precision: str,
+    choices: Sequence[tuple[str, bool]],
     arguments: argparse.Namespace,
 ) -> None:
-    """Time all candidates of a row, ours in `precision`, in turns; print and keep its lines."""
+    """Time all candidates of a row in turns; print and keep its lines.
+
+    choices: (precision, compiled) of ours; images are read while training in the first.
+    """
     device: torch.device = arguments.device
-    recipe = recipe_for(row, splits, precision=precision)
+    recipes = [recipe_for(row, splits, precision=p, compiled=c) for p, c in choices]
+    recipe = recipes[0]
     pool, labelled = check_splits(recipe, splits)
     stored = trained_images(recipe, pool, labelled)
     held = resident(stored, device)
-    ours = {row.name: Training(recipe, held, device)}
-    if row.encoding == "jpeg":
-        ours = {f"{row.name}, read while training": Training(recipe, stored, device)}
-        if held is not stored:
-            ours[f"{row.name}, on the device"] = Training(recipe, held, device)
+    jpeg = row.encoding == "jpeg"
+    ours: dict[str, Training] = {}
+    if jpeg:
+        ours[f"{row.name}, {shown(recipe)}, read while training"] = Training(recipe, stored, device)
+    if held is not stored or not jpeg:
+        where = ", on the device" if jpeg else ""
+        ours |= {f"{row.name}, {shown(r)}{where}": Training(r, held, device) for r in recipes}
     runs: dict[str, Run] = {name: training.run for name, training in ours.items()}
-    if row.encoding == "jpeg":
+    if jpeg:
         runs["random tensors"] = fed_with_random_tensors(recipe, stored, device)
     with contextlib.ExitStack() as stack:
         if lightly_loop.installed():
@@ -218,22 +230,29 @@ def measure(
         **asdict(row),
         "device_type": device.type,
         "images": "fashion-mnist" if arguments.data and not files else "textures",
-        "precision": precision,
         "their_precision": arguments.their_precision,
         "their_workers": arguments.workers,
         "threads": torch.get_num_threads(),
     }
-    rest = {"unit": "images/s", "device": device, "settings": settings, "commit": arguments.commit}
+    rest = {"unit": "images/s", "device": device, "commit": arguments.commit}
     others = {
         "lightly": (f"lightly in {arguments.their_precision}", row.bar),
         "random tensors": ("random tensors", RANDOM_BAR),
     }
-    for name in ours:
+    for name, training in ours.items():
+        chosen = {
+            "precision": training.recipe.precision,
+            "compile": training.recipe.compile,
+            **settings,
+        }
         for other, (words, bar) in others.items():
-            title = f"{name}, {precision}, against {words}"
+            if other == "random tensors" and training.recipe != recipe:
+                continue  # they were timed for the first choice
+            title = f"{name}, against {words}"
             if other in rates:
                 paired = ([row.batch_size * rate for rate in rates[n]] for n in (name, other))
-                record(line_of(title, *paired, bar=bar, **rest), arguments.results)
+                line = line_of(title, *paired, bar=bar, settings=chosen, **rest)
+                record(line, arguments.results)
             elif other == "lightly":
                 print(f"{title}: not measured: {lightly_loop.MISSING}")
 
@@ -251,12 +270,14 @@ def main() -> None:
     names = arguments.rows or ("small" if arguments.device.type == "cpu" else "resnet18,resnet50")
     best = best_precision(arguments.device)
     precisions = [arguments.precision] if arguments.precision else dict.fromkeys((best, "float32"))
+    choices = [(precision, False) for precision in precisions]
+    if arguments.device.type == "cuda":
+        choices = [(choices[0][0], True), *choices]
     for name in names.split(","):
         row = quick(ROWS[name]) if arguments.quick else ROWS[name]
         with tempfile.TemporaryDirectory() as folder:
             splits, files = imported(row, arguments.data, Path(folder))
-            for precision in precisions:
-                measure(row, splits, files, precision=precision, arguments=arguments)
+            measure(row, splits, files, choices=choices, arguments=arguments)
 
 
 if __name__ == "__main__":

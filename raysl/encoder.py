@@ -13,6 +13,7 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from raysl.patch_embed import as_matrix_products
 from raysl.views.config import default_patch_size
 
 SMALL_IMAGE = 96  # pixels; below it ResNets get the stem for small images
@@ -71,6 +72,7 @@ class Encoder(nn.Module):
         std: tuple[float, ...] = (0.25,),
     ):
         super().__init__()
+        as_matrix_products(body)
         self.body = body
         self.name = name
         self.num_features = num_features

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from raysl.capture import CapturedStep, can_capture
+from raysl.compiled import forward_of
 from raysl.data.images import Images
 from raysl.data.prefetch import reading_ahead
 from raysl.data.subset import batch_indices
@@ -61,7 +62,7 @@ def train(
             f"{world.size} workers; set it to a multiple of {world.size}."
         )
     method, optimizer, num_steps = state.method, state.optimizer, state.num_steps
-    model = method if world.size == 1 else distributed(method, device)
+    forward = forward_of(recipe, method if world.size == 1 else distributed(method, device))
     labels = images.labels.to(device) if method.uses_labels() else None
     share = recipe.batch_size // world.size
     due_steps = shared_steps(recipe, num_steps)
@@ -69,7 +70,9 @@ def train(
     means = _RunningMeans(device)
     captured = None
     if can_capture(method, device, world):
-        captured = CapturedStep(recipe, method, shape=images.shape, labels=labels, device=device)
+        captured = CapturedStep(
+            recipe, method, forward, shape=images.shape, labels=labels, device=device
+        )
 
     def index_of(step: int) -> Tensor:
         """The positions of this worker's share of the batch, int64 [B / workers]."""
@@ -90,7 +93,7 @@ def train(
             set_step(optimizer, recipe.optim, step, num_steps)
             index = index_of(step)
             if captured is not None:
-                outputs = captured.run(ready.read(index), index, step=step)
+                outputs = captured.run(ready.read(index), index, step=step, progress=progress)
             else:
                 batch = make_batch(
                     recipe,
@@ -103,7 +106,7 @@ def train(
                     purpose=f"{VIEWS} {world.rank}",
                 )
                 with autocast(recipe, device):
-                    outputs = model(batch)
+                    outputs = forward(batch)
                 outputs["loss"].backward()
             if recipe.optim.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(method.parameters(), recipe.optim.clip_norm)

@@ -10,11 +10,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "raysl"
 LAYERS = [
     {"__init__", "rng", "config", "memory", "cpus"},
-    {"optim", "views", "data", "tracking", "encoder"},
+    {"optim", "views", "data", "tracking", "encoder", "patch_embed"},
     {"evaluation"},
     {"methods"},
     {"recipe", "result"},
-    {"capture", "feed", "signals", "state", "stopping", "train", "provenance"},
+    {"capture", "compiled", "feed", "signals", "state", "stopping", "train", "provenance"},
     {"trial"},
     {"study", "analysis", "progress"},
     {

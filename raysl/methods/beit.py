@@ -86,6 +86,7 @@ class BEiT(Method):
     encoders = "ViT (timm)"
     encoder_config = EncoderConfig(name="vit", pool="avg")
     views = replace(VIEWS["crop_flip"], crop_scale=(0.2, 1.0))
+    capturable = True
     # The authors' 1.5e-3 at batch 2048, taken to other batches by the square root.
     optim = OptimConfig(
         lr=5.3e-4,
@@ -130,7 +131,7 @@ class BEiT(Method):
             num_hidden=num_hidden(num_patches(vit), c.mask_ratio),
             min_share=c.min_block,
         )  # [B, M]
-        if self.tokenizer_learns(batch.progress):
+        if self.phase(batch.progress):
             tokens, error = self.tokenizer(images)
         else:
             tokens, error = self.tokenizer.tokens(images), no_error(self.tokenizer)
@@ -146,11 +147,12 @@ class BEiT(Method):
             "target_usage": usage(wanted, self.tokenizer.vocabulary),
         }
 
-    def tokenizer_learns(self, progress: float) -> bool:
+    def phase(self, progress: float) -> bool:
+        """Whether the tokenizer learns."""
         return self.config.tokenizer is None and progress < self.config.tokenizer_share
 
     def before_update(self, progress: float) -> None:
-        if not self.tokenizer_learns(progress):  # nor do its moments and weight decay move it
+        if not self.phase(progress):  # nor do its moments and weight decay move it
             for parameter in self.tokenizer.parameters():
                 parameter.grad = None
 

@@ -89,6 +89,7 @@ class DINO(Method):
     family = "self-distillation"
     paper = "Caron et al., ICCV 2021, arXiv 2104.14294"
     views = VIEWS["dino_small"]
+    capturable = True
     optim = OptimConfig(
         name="adamw",
         lr=2e-3,
@@ -122,7 +123,7 @@ class DINO(Method):
         scores = self.projector(torch.cat(features))  # [V B, K]
         with torch.no_grad():
             taught = self.teacher_projector(self.teacher(torch.cat(views[:2])))  # [2B, K]
-        targets = self.targets(taught, self.temperature(batch.progress))
+        targets = self.targets(taught, self.phase(batch.progress))
         loss = across_views(
             scores.unflatten(0, (len(views), -1)),
             targets.unflatten(0, (2, -1)),
@@ -134,8 +135,8 @@ class DINO(Method):
             **target_signs(targets),
         }
 
-    def temperature(self, progress: float) -> float:
-        """The teacher's."""
+    def phase(self, progress: float) -> float:
+        """The teacher's temperature."""
         c = self.config
         return warmed_up(progress, c.warmup_temperature, c.teacher_temperature, c.warmup)
 

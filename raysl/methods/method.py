@@ -1,6 +1,6 @@
 """The contract between the training loop and a method: a Batch goes in, a loss comes out."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -68,9 +68,10 @@ class Method(nn.Module):
     encoders: ClassVar[str] = "any"
     # Fields that are None by default, and how they then follow from numbers of images and updates.
     scaling: ClassVar[Mapping[str, str]] = {}
-    # True where every update is the same operations on the device: forward reads neither progress
-    # nor epoch, keeps nothing in Python for later, and never waits. It can then be a CUDA graph.
-    capturable: ClassVar[bool] = False
+    # True where every update of a phase is the same operations on the device: forward reads nothing
+    # of progress but its phase, nor the epoch, keeps nothing in Python for later, and never waits.
+    # It can then be a CUDA graph.
+    capturable: bool = False
     # False where the loss needs what was stored of an image before: no early stopping then.
     has_validation_loss: ClassVar[bool] = True
 
@@ -100,6 +101,10 @@ class Method(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The scalar "loss" to minimise, plus scalars to log. This is what DDP wraps."""
         raise NotImplementedError(type(self).__name__)
+
+    def phase(self, progress: float) -> Hashable:
+        """What a capturable method's operations depend on; a graph is recorded for each phase."""
+        return None
 
     def before_update(self, progress: float) -> None:
         """Between backward and the optimiser's step."""

@@ -87,6 +87,9 @@ class SparK(Method):
                 f"SparK needs a last map of 2 x 2 places or more, not the 1 that {encoder.name!r} "
                 f"has of {encoder.image_size} px; set views.size to larger images."
             )
+        # Squares of equal size on every map: nothing has to ask the device how large they are.
+        scale, rest = divmod(encoder.image_size, self.side)
+        self.capturable = not rest and scale.bit_count() == 1
         num_squares = self.side**2
         visible = round(num_squares * (1 - config.mask_ratio))
         self.num_visible = min(num_squares - 1, max(1, visible))

@@ -125,7 +125,13 @@ class Timings:
 
 def kind_of(recipe: Recipe) -> tuple[Hashable, ...]:
     """Recipes of one kind cost the same for an image."""
-    return (recipe.method_name, recipe.encoder, recipe.views.size, recipe.precision)
+    return (
+        recipe.method_name,
+        recipe.encoder,
+        recipe.views.size,
+        recipe.precision,
+        recipe.compile,
+    )
 
 
 def planned_images(recipe: Recipe) -> int:
