@@ -6,6 +6,12 @@ A study does the first with gpus_per_worker=1/k in its resources. Here each trai
 that has started already, as Ray's reused workers have; SimCLR at 32 px in colour, batches of 256,
 seeds 0 to k - 1, and both ways do the same trainings. On a processor k is the number of cores, with
 one of which each trains anyway; the bar is that of a GPU, and no line is kept.
+
+Processes take turns on a GPU unless CUDA's Multi-Process Service lets them use it together; where
+CUDA_MPS_PIPE_DIRECTORY says that one runs, the row is another:
+
+    export CUDA_MPS_PIPE_DIRECTORY=/tmp/mps CUDA_MPS_LOG_DIRECTORY=/tmp/mps
+    nvidia-cuda-mps-control -d; python benchmarks/packing.py; echo quit | nvidia-cuda-mps-control
 """
 
 import argparse
@@ -57,6 +63,7 @@ def main() -> None:
     num_trials = options.trials or (8 if device.type == "cuda" else num_cores())
     steps = options.steps or (3 if options.quick else 500)
     os.environ["OMP_NUM_THREADS"] = "1"
+    mps = device.type == "cuda" and "CUDA_MPS_PIPE_DIRECTORY" in os.environ
     with ProcessPoolExecutor(num_trials, mp_context=get_context("spawn")) as processes:
 
         def training(at_once: int) -> Run:
@@ -80,13 +87,13 @@ def main() -> None:
         images = steps * BATCH_SIZE  # of a trial
     line = line_of(
         f"{num_trials} small trials on one {'GPU' if device.type == 'cuda' else 'processor'}, "
-        f"{options.encoder}",
+        f"{options.encoder}{', MPS' if mps else ''}",
         [images * rate for rate in rates[num_trials]],
         [images * rate for rate in rates[1]],
         unit="images/s",
         bar=BAR,
         device=device,
-        settings={"steps": steps, "batch_size": BATCH_SIZE, "device_type": device.type},
+        settings={"steps": steps, "batch_size": BATCH_SIZE, "device_type": device.type, "mps": mps},
         commit=options.commit,
     )
     record(line, options.results if device.type == "cuda" else None)

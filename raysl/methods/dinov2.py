@@ -15,12 +15,12 @@ KoLeo: Sablayrolles et al., ICLR 2019, arXiv 1806.03198. Values as in the author
 for ViT-L/14, the learning rate as for their ViT-S; two heads, whose weights they untied at scale.
 
 What differs: K = 131,072 outputs belong to 142 million images, so K follows the pool by DINO's
-rule, and the head's widths follow DINO's. A global view is masked or not by its own coin, where the
-authors mask exactly half of a batch. The nearest neighbours of KoLeo are those of the batches of
-all workers, the authors' are each worker's. The prototypes' norm is fixed at 1. No stochastic
-depth (0.4 for ViT-L, none for their ViT-S), layer scale, registers or weight decay by layer. The
-teacher's temperature stays at 0.04 (the authors' rises to 0.07 over 37,500 steps) and its momentum
-starts lower in trainings of few steps, see `parts/teacher.py`.
+rule, and the head's widths follow DINO's. Which places of a batch are masked, and by how much, is
+mixed once, where the authors mix it in every batch. The nearest neighbours of KoLeo are those of
+the batches of all workers, the authors' are each worker's. The prototypes' norm is fixed at 1. No
+stochastic depth (0.4 for ViT-L, none for their ViT-S), layer scale, registers or weight decay by
+layer. The teacher's temperature stays at 0.04 (the authors' rises to 0.07 over 37,500 steps) and
+its momentum starts lower in trainings of few steps, see `parts/teacher.py`.
 """
 
 from collections.abc import Mapping
@@ -57,8 +57,9 @@ from raysl.views import VIEWS
 class DINOv2Config(MethodConfig):
     """Fields as DINO's, and: ibot_weight, koleo_weight: of the terms beside DINO's.
 
-    separate_head: for the patches, else they share the class token's. mask_probability: of a
-    global view; mask_ratio: range of the share of its patches that is then hidden, in blocks.
+    separate_head: for the patches, else they share the class token's. mask_probability: share of
+    the global views that is masked; mask_ratio: range of the shares of their patches that are then
+    hidden, in blocks.
     """
 
     num_outputs: int | None = None
@@ -100,6 +101,7 @@ class DINOv2(Method):
     encoders = "ViT (timm) with a class token"
     encoder_config = EncoderConfig(name="vit")
     views = VIEWS["dino_small"]
+    capturable = True
     optim = OptimConfig(
         name="adamw",
         lr=3.5e-4,  # 1e-3 at batch 2048
@@ -152,9 +154,7 @@ class DINOv2(Method):
             ratio=c.mask_ratio,
         )
 
-        temperature = warmed_up(
-            batch.progress, c.warmup_temperature, c.teacher_temperature, c.warmup
-        )
+        temperature = self.phase(batch.progress)
         with torch.no_grad():
             class_token, patches = class_and_hidden(tokens_of(self.teacher, whole), hidden)
             targets = self.class_targets(self.teacher_heads[0](class_token), temperature)
@@ -180,6 +180,11 @@ class DINOv2(Method):
             **embedding_signs(class_token[: len(views[0])]),
             **target_signs(targets),
         }
+
+    def phase(self, progress: float) -> float:
+        """The teacher's temperature."""
+        c = self.config
+        return warmed_up(progress, c.warmup_temperature, c.teacher_temperature, c.warmup)
 
     def before_update(self, progress: float) -> None:
         if progress < self.config.frozen:

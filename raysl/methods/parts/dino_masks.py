@@ -1,6 +1,7 @@
 """iBOT's masks: some global views lose blocks of patches, and a token takes their place."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,8 +11,7 @@ from raysl.data.images import send
 from raysl.encoder import Encoder
 from raysl.methods.parts.masks import NUM_BLOCKS, blockwise
 from raysl.methods.parts.tokens import add_positions, embed_patches, require_vit, run_blocks
-from raysl.methods.parts.workers import draw
-from raysl.rng import generator as generator_of
+from raysl.methods.parts.workers import draw, num_workers, worker_rank
 
 MIN_SHARE = 4 / 256  # of the smallest block: 4 of 16 x 16 patches in DINOv2's code
 
@@ -41,33 +41,58 @@ def ibot_masks(
     probability: float,
     ratio: tuple[float, float],
 ) -> Hidden:
-    """A view is masked with this probability; the share of its patches is then uniform in `ratio`.
+    """That share of the joined batch's views loses shares of their patches spread over `ratio`.
 
-    How many patches each image loses is drawn on the CPU, so that M is known without a wait for
-    the device; the generator's seed changes with every step.
+    As in DINOv2's code, whose shares are drawn within equal steps of `ratio` and here are their
+    middles. Which place in the batch loses how many is the same in every step, so that M is known
+    and nothing waits for the device: the images there and the blocks that they lose are others.
     """
-    num_patches, num_images = side * side, 2 * batch_size
-    low, high = ratio
-    most = min(num_patches - 1, max(1, int(high * num_patches)))
-    counting = generator_of(generator.initial_seed(), "hidden patches")
-    coin, share = _of_both(draw(counting, batch_size, 2, 2)).numpy().T  # [2B] each
-    count = np.floor((low + (high - low) * share) * num_patches).clip(1, most).astype(np.int64)
-    count[coin >= probability] = 0
-    of = np.arange(num_images).repeat(count)  # [M], the image of each hidden patch
-    nth = np.arange(len(of)) - (count.cumsum() - count).repeat(count)  # in the order of its image
-    prefixes = of * (num_prefix + num_patches) + num_prefix
-    weight = torch.from_numpy((1 / (num_images * count[of])).astype(np.float32))
-    where = torch.from_numpy(np.stack([of, nth, prefixes]))
-
+    num_patches, workers = side * side, num_workers()
+    counts = hidden_counts(2 * batch_size * workers, num_patches, probability, ratio)
+    own = slice(worker_rank() * batch_size, (worker_rank() + 1) * batch_size)
+    of_views = tuple(counts.reshape(-1, 2)[own].T.flatten().tolist())  # first views, then second
     order = blockwise(
         _of_both(draw(generator, batch_size, 2, NUM_BLOCKS, 4)),
         side=side,
-        num_hidden=most,
+        num_hidden=int(counts.max()),
         min_share=MIN_SHARE,
     )  # [2B, most], block by block
-    image, place, before = send(where, order.device)  # [M] each
+    image, place, before, weight = _places(
+        of_views, num_prefix, num_patches, device=order.device
+    )  # [M] each
     patch = order[image, place]
-    return Hidden(image, patch, before + patch, send(weight, order.device))
+    return Hidden(image, patch, before + patch, weight)
+
+
+def hidden_counts(
+    num_views: int, num_patches: int, probability: float, ratio: tuple[float, float]
+) -> np.ndarray:
+    """How many patches each view of the joined batch loses, int64 [V], in a fixed mixed order."""
+    low, high = ratio
+    num_masked = round(probability * num_views)
+    share = low + (high - low) * (np.arange(num_masked) + 0.5) / max(1, num_masked)
+    counts = np.zeros(num_views, np.int64)
+    counts[:num_masked] = np.floor(share * num_patches).clip(1, num_patches - 1)
+    return np.random.default_rng(0).permutation(counts)
+
+
+@lru_cache(maxsize=64)
+def _places(
+    counts: tuple[int, ...], num_prefix: int, num_patches: int, *, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each hidden patch: its image, which of the image's it is, tokens before, and its weight.
+
+    [M] each, on the device, sent there once.
+    """
+    count = np.array(counts)  # [2B]
+    of = np.arange(len(count)).repeat(count)  # [M], the image of each hidden patch
+    nth = np.arange(len(of)) - (count.cumsum() - count).repeat(count)  # in the order of its image
+    before = of * (num_prefix + num_patches) + num_prefix
+    weight = (1 / (len(count) * count[of])).astype(np.float32)
+    image, place, start, share = (
+        send(torch.from_numpy(x), device) for x in (of, nth, before, weight)
+    )
+    return image, place, start, share
 
 
 def tokens_of(
