@@ -4,9 +4,9 @@
 
 fast: bfloat16, channels_last, compiled, and both views of a batch in one pass, as a user can have
 them. plain: float32, PyTorch's usual layout, and every view made alone from a PIL image by
-torchvision, with the probabilities and strengths of the recipe. Both train our convnet on the same 5,000 images of
-Fashion-MNIST for 20 epochs from the same weights in the same order, as trials do (`run_trial`), and
-are evaluated in float32 by k-NN and the linear probe on val.
+torchvision, with the probabilities and strengths of the recipe. Both train our convnet on the same
+5,000 images of Fashion-MNIST for 20 epochs from the same weights in the same order, as trials do
+(`run_trial`), and are evaluated in float32 by k-NN and the linear probe on val.
 
 Prints fast less plain in points of top-1 accuracy, paired by seed, with the 90 % interval of its
 mean. FOLDER holds fashion-mnist (IDX files). Each trial is one JSON line; what is there already of

@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -82,6 +83,8 @@ def alternate(runs: Mapping[str, tuple[Run, int]], *, repeats: int) -> dict[str,
         for name in list(runs) if number % 2 == 0 else reversed(list(runs)):
             run, num_steps = runs[name]
             rates[name].append(num_steps / run(num_steps))
+            text = f"  round {number + 1} of {repeats}: {name}, {rates[name][-1]:.4g} steps/s"
+            print(text, file=sys.stderr, flush=True)  # what a run that is cut off had found
     return rates
 
 

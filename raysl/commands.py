@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from raysl.compiled import require_compiler
 from raysl.data.images import Splits
 from raysl.data.store import load_splits
 from raysl.methods import METHODS
@@ -56,6 +57,8 @@ def run_study(
     if study.scheduler and local:
         raise ValueError("Pruning runs through Ray Tune; leave out --local.")
     study.check_workers()
+    if study.base.compile and not address:
+        require_compiler()
     splits = load_splits(study.data)
     planner = capped_planner(study, splits, budget)
     check_disk(study, planner, runs)

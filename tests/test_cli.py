@@ -152,6 +152,14 @@ def test_a_mistake_is_one_sentence_with_exit_code_2_and_leaves_nothing(
     assert not list(tmp_path.rglob("*.json"))
 
 
+def test_compiling_without_a_compiler_is_refused_before_any_trial(raysl, monkeypatch, tmp_path):
+    monkeypatch.setattr("raysl.compiled.shutil.which", lambda name: None)
+    code, _, err = raysl("run", THRESHOLD, "--small", "--set", "compile=true")
+    assert code == 2
+    assert "install gcc or clang, or set compile=false" in err
+    assert not list(tmp_path.rglob("*.json"))
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
