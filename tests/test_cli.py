@@ -196,6 +196,7 @@ def test_a_study_with_the_same_name_and_other_content_is_refused(raysl):
     assert "different content (base)" in err
 
 
+@pytest.mark.slow
 def test_a_whole_study_ends_in_table_sentence_report_and_the_way_to_mlflow(raysl, tmp_path):
     code, out, _ = raysl("run", THRESHOLD, "--small", "--local")
     assert code == 0

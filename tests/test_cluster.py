@@ -50,6 +50,7 @@ def test_ray_and_a_plain_loop_give_identical_metrics(store, tmp_path):
     assert leftovers() == []
 
 
+@pytest.mark.slow
 def test_an_own_ray_is_closed_to_the_network_and_to_other_users():
     with session(address=None, num_cpus=1) as folder:
         processes = [os.getpid(), *descendants(os.getpid())]
@@ -63,6 +64,7 @@ def test_an_own_ray_is_closed_to_the_network_and_to_other_users():
     assert leftovers() == []
 
 
+@pytest.mark.slow
 def test_a_trial_that_could_never_fit_is_refused_with_the_numbers(store, tmp_path):
     ledger = ledger_of(study_of(store, cpus_per_worker=4), tmp_path)
     with pytest.raises(ValueError, match=r"1 workers with 4 CPUs .* nodes have 1 CPUs"):

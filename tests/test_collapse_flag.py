@@ -27,6 +27,7 @@ def recipe_of(digits, changes, *, steps=150):
     return recipe.with_overrides(quick | changes)
 
 
+@pytest.mark.slow
 def test_simsiam_without_stop_gradient_is_flagged_and_with_it_is_not(digits, tmp_path):
     found = {}
     for name, changes in (("healthy", HEALTHY), ("line", LINE)):

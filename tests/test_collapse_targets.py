@@ -52,6 +52,7 @@ def test_healthy_settings_are_not_flagged_and_their_targets_differ(name):
     require_health(after_training(name, {}))
 
 
+@pytest.mark.slow
 def test_dino_with_a_slow_centre_gives_all_images_one_class():
     metrics = after_training("dino", {"method.centre_momentum": 0.999})
     require_collapse(metrics)

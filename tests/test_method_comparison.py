@@ -84,6 +84,7 @@ def test_the_space_names_methods_that_exist():
     assert set(FILE.KEYS) <= set(METHODS)
 
 
+@pytest.mark.slow
 def test_one_size_is_answered_by_a_ranking_with_odds_and_claims(tmp_path):
     study = small(seeds=4)
     play(study, tmp_path)
