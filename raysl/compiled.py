@@ -42,7 +42,10 @@ def forward_of(recipe: Recipe, model: nn.Module) -> Forward:
 
 
 def parts_to_compile(model: nn.Module) -> list[nn.Module]:
-    """Each block of ViTs, which are alike and so are compiled once; other encoders as a whole."""
+    """Each block of ViTs, which are alike and so are compiled once; other encoders as a whole.
+
+    Where a method takes the maps of a convnet for a decoder (`Encoder.maps`), nothing is compiled.
+    """
     blocks: list[nn.Module] = [module for module in model.modules() if isinstance(module, Block)]
     return blocks + [
         module

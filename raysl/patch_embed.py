@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class PatchConv2d(nn.Conv2d):
     """A convolution whose stride is its kernel: its patches as rows, times its weights.
 
-    Same parameters and same result. For three channels libraries of convolutions are slow: with
-    ViT-S/16 at 224 px they take a tenth of an update on an H200.
+    Same parameters and same result. Libraries of convolutions are slow with three channels: MAE's
+    update with ViT-S/16 at 224 px gains 6 % on an H200.
     """
 
     def forward(self, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 
 from raysl.config import from_dict, to_dict
 from raysl.encoder import EncoderConfig, build_encoder
+from raysl.patch_embed import PatchConv2d
 from raysl.rng import global_seed
 
 
@@ -202,3 +203,22 @@ def test_what_cannot_be_built_is_refused_with_a_sentence(fields, sentence):
 def test_the_config_survives_the_trip_through_plain_values():
     config = EncoderConfig(name="vit_tiny_patch16_224", patch_size=4, drop_path=0.1)
     assert from_dict(EncoderConfig, to_dict(config)) == config
+
+
+@pytest.mark.parametrize(("channels", "size", "patch"), [(1, 28, 7), (3, 32, 4), (3, 48, 16)])
+def test_patches_as_a_matrix_product_are_the_convolution(channels, size, patch):
+    """Outputs and all gradients, by weights that were drawn for the convolution."""
+    torch.manual_seed(0)
+    images = torch.randn(2, channels, size, size, dtype=torch.float64, requires_grad=True)
+    config = EncoderConfig(name="vit", width=8, patch_size=patch)
+    embed = build_encoder(config, channels=channels, image_size=size).double().body.patch_embed
+    assert type(embed.proj) is PatchConv2d
+    convolution = torch.nn.Conv2d(channels, embed.proj.out_channels, patch, stride=patch).double()
+    convolution.load_state_dict(embed.proj.state_dict())
+    found = []
+    for layer in (embed.proj, convolution):
+        patches = layer(images)
+        weights = [images, *layer.parameters()]
+        found.append([patches, *torch.autograd.grad(patches.square().sum(), weights)])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
