@@ -45,7 +45,7 @@ def waits(name: str) -> Counter[str]:
     updates = 0
 
     def note(message, category, filename, lineno, file=None, line=None) -> None:
-        if "synchroniz" in str(message):
+        if "called a synchronizing" in str(message):  # not the note that the mode is a prototype
             ours = [f for f in traceback.extract_stack() if f.filename.startswith(FOLDER)]
             place = ours[-1]
             found[f"{Path(place.filename).name}:{place.lineno} {place.line}"] += 1

@@ -45,7 +45,7 @@ class Recipe:
     subset_seed: chooses both subsets; seed: initialisation, order of batches and views.
     batch_size: global, over all workers; scratch takes smaller ones where it has fewer labels.
     early_stopping: None trains to the end. num_evaluations: evenly spaced, the last at the end.
-    compile: encoders by torch.compile, 1.3 to 1.5 times as fast on a GPU after 5 to 30 s a process.
+    compile: encoders by torch.compile, 1.3 to 1.5 times as fast on a GPU after 6 to 15 s a process.
     """
 
     dataset: str

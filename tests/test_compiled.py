@@ -15,7 +15,7 @@ from raysl.state import initial_state
 from raysl.train import train
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +39,20 @@ def recipe_of(method, images, **fields):
 )
 def test_a_compiled_training_is_the_same_but_for_rounding(method, encoder, images):
     recipe = recipe_of(method, images, encoder=encoder)
-    losses = {}
+    losses, compiled = {}, {}
     for choice in (False, True):
         losses[choice] = []
+        torch._dynamo.reset()  # of what tests before have compiled
+        torch._dynamo.utils.counters.clear()
         state = train(
             dataclasses.replace(recipe, compile=choice),
             images,
             device=DEVICE,
             report=lambda state, metrics, to=losses[choice]: to.append(metrics["train/loss"]),
         )
+        compiled[choice] = torch._dynamo.utils.counters["frames"]["ok"] > 0
         assert not [m for m in state.method.modules() if "forward" in vars(m)]  # as it was
+    assert compiled == {False: False, True: True}
     assert len(losses[True]) == 8
     assert losses[True] == pytest.approx(losses[False], rel=1e-3)
 
