@@ -63,7 +63,15 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if debug:
             traceback.print_exc()
-        _end(str(error) or type(error).__name__, code=2)
+        _end(_sentence(error), code=2)
+
+
+def _sentence(error: Exception) -> str:
+    """Our own; or of what the system says, which file it is about and what to do."""
+    if isinstance(error, OSError) and error.filename is not None:
+        path = error.filename2 or error.filename  # the second is where a file should have gone
+        return f"Cannot use {path} ({error.strerror}); mend it, or choose another path."
+    return str(error) or type(error).__name__
 
 
 def _end(sentence: str, *, code: int) -> None:

@@ -58,7 +58,7 @@ def run_study(
         raise ValueError("Pruning runs through Ray Tune; leave out --local.")
     study.check_workers()
     if study.base.compile and not address:
-        require_compiler()
+        require_compiler(study_device(study.resources))
     splits = load_splits(study.data)
     planner = capped_planner(study, splits, budget)
     check_disk(study, planner, runs)

@@ -19,6 +19,8 @@ from raysl.methods import Batch
 from raysl.recipe import Recipe
 
 MOST_VARIANTS = 64  # of one block in a process: sizes, batches, student and teacher, methods
+# The languages of its kernels; the environment's variable and the programs that it looks for.
+COMPILERS = {"cpu": ("C++", ("CXX", "g++")), "cuda": ("C", ("CC", "gcc", "clang"))}
 
 Forward = Callable[[Batch], dict[str, Tensor]]
 
@@ -27,7 +29,7 @@ def forward_of(recipe: Recipe, model: nn.Module) -> Forward:
     """The forward pass of a method, or of one in DDP, compiled where the recipe asks for it."""
     if not recipe.compile:
         return model
-    require_compiler()
+    require_compiler(next(model.parameters()).device.type)
     torch._dynamo.config.recompile_limit = MOST_VARIANTS
     compiled = {
         part: torch.compile(part.forward, dynamic=False) for part in parts_to_compile(model)
@@ -71,10 +73,15 @@ def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]
             del module.__dict__["forward"]
 
 
-def require_compiler() -> None:
-    """A sentence where torch.compile would find no C compiler."""
-    if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+def require_compiler(device: str) -> None:
+    """A sentence where torch.compile would not find the compiler that it needs on "cpu" or "cuda".
+
+    Its kernels are C++ on a processor; on a GPU they are Triton's, which start from C.
+    """
+    language, found = COMPILERS["cuda" if device == "cuda" else "cpu"]
+    variable, *names = found
+    if not any(map(shutil.which, (os.environ.get(variable, names[0]), *names))):
         raise ValueError(
-            "compile=true needs a C compiler on every machine that trains; install gcc or clang, "
-            "or set compile=false."
+            f"compile=true needs a {language} compiler on every machine that trains; install "
+            f"{' or '.join(names)}, or set compile=false."
         )

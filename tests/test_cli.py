@@ -138,6 +138,7 @@ def test_numpy_gets_one_thread_for_the_tiny_matrices_of_an_analysis():
         (("ui", "--host", "no host"), ["no host", "--host 127.0.0.1"]),
         (("ui", "--host", "192.0.2.1"), ["192.0.2.1", "--host 127.0.0.1"]),
         (("sync", "unknown"), ["unknown"]),
+        (("run", THRESHOLD, "--small", "--runs", "/dev/null/runs"), ["/dev/null/runs", "--runs"]),
     ],
 )
 def test_a_mistake_is_one_sentence_with_exit_code_2_and_leaves_nothing(
@@ -152,11 +153,29 @@ def test_a_mistake_is_one_sentence_with_exit_code_2_and_leaves_nothing(
     assert not list(tmp_path.rglob("*.json"))
 
 
+def test_a_file_that_cannot_be_written_is_named_in_a_sentence(raysl, tmp_path):
+    rows = [
+        f"{arm},{size},{seed},{size**0.5 + seed}"
+        for arm in "ab"
+        for size in (50, 200, 800)
+        for seed in (0, 1)
+    ]
+    (tmp_path / "scores.csv").write_text("\n".join(["arm,size,seed,metric", *rows]))
+    command = ("threshold", "scores.csv", "--baseline", "a", "--figures", "figures")
+    assert raysl(*command)[0] == 0
+    drawn = next((tmp_path / "figures").iterdir())
+    drawn.unlink()
+    drawn.mkdir()  # in the way, as a folder without the right to write would be
+    code, _, err = raysl(*command)
+    assert (code, len(err.strip().splitlines())) == (2, 1)
+    assert f"Cannot use figures/{drawn.name} (Is a directory); mend it" in err
+
+
 def test_compiling_without_a_compiler_is_refused_before_any_trial(raysl, monkeypatch, tmp_path):
     monkeypatch.setattr("raysl.compiled.shutil.which", lambda name: None)
     code, _, err = raysl("run", THRESHOLD, "--small", "--set", "compile=true")
     assert code == 2
-    assert "install gcc or clang, or set compile=false" in err
+    assert "install g++, or set compile=false" in err
     assert not list(tmp_path.rglob("*.json"))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import Block
 
-from raysl.compiled import forward_of, parts_to_compile
+from raysl.compiled import forward_of, parts_to_compile, require_compiler
 from raysl.data.images import tensor_images
 from raysl.encoder import Encoder, EncoderConfig
 from raysl.recipe import Recipe
@@ -80,7 +80,16 @@ def test_nothing_is_compiled_unasked(images):
     assert forward_of(recipe_of("simclr", images), method) is method
 
 
-def test_without_a_c_compiler_the_recipe_is_refused_in_a_sentence(images, monkeypatch):
+@pytest.mark.parametrize(
+    ("device", "named"), [("cpu", r"a C\+\+ .* g\+\+,"), ("cuda", "a C .* gcc or")]
+)
+def test_the_compiler_that_a_device_needs_is_named_where_it_is_missing(device, named, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(ValueError, match="needs a C compiler on every machine"):
+    with pytest.raises(ValueError, match=f"compile=true needs {named}"):
+        require_compiler(device)
+
+
+def test_without_a_compiler_the_recipe_is_refused(images, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler on every machine"):
         train(dataclasses.replace(recipe_of("simclr", images), compile=True), images)

@@ -34,6 +34,7 @@ from raysl.analysis.shared import (
     draw_jointly,
     has_shared_seeds,
     measure_shares,
+    normalised,
 )
 
 # A curve that more likely than not gets worse with more images is not forced to get better.
@@ -185,7 +186,7 @@ def _fit(
         arms=tuple(arms),
         weight=weight,
         sds=sds,
-        sd_weights=np.exp(log_sds - np.logaddexp.reduce(log_sds)),
+        sd_weights=normalised(log_sds),
         share_weights=shares,
         offsets=offsets,
     )
@@ -278,7 +279,7 @@ def own_sd(posterior: Posterior, number: int) -> float:
     if posterior.prior.sd_spread == 0:
         return posterior.sd
     log_shifts = _by_shift(posterior.arms[number])  # [5, G]
-    shares = np.exp(log_shifts - np.logaddexp.reduce(log_shifts)) * posterior.sd_weights
+    shares = normalised(log_shifts, axis=0) * posterior.sd_weights
     return float((shares * STEP ** SHIFTS[:, None] * posterior.sds).sum())
 
 
@@ -286,8 +287,7 @@ def mean_curve(posterior: Posterior, number: int, x: Array) -> Array:
     """Posterior mean of an arm's error at log sizes x [K], at its likeliest noise."""
     arm = posterior.arms[number]
     g = int(np.argmax(_by_sd(arm)[0]))
-    log_weights = arm.log_evidence[:, :, g]  # [B, T]
-    weights = np.exp(log_weights - np.logaddexp.reduce(log_weights, axis=(0, 1)))
+    weights = normalised(arm.log_evidence[:, :, g])  # [B, T]
     variance = arm.sds[g] ** 2
     whitened = arm.g / variance / (1 + arm.d / variance)
     theta = arm.mean + arm.scale * (arm.vectors @ whitened[..., None])[..., 0]  # [B, T, P]

@@ -253,10 +253,16 @@ def measure_shares(
         log_evidence -= ((np.log(sd) - np.log(prior.sd)) / prior.sd_spread) ** 2 / 2
     log_evidence = log_evidence.reshape(len(SHARES), len(OWN_SHARES), -1)
     log_evidence += LOG_WEIGHT_OF_SHARES[:, None, None] + LOG_WEIGHT_OF_OWN_SHARES[:, None]
-    weights = np.exp(log_evidence - np.logaddexp.reduce(log_evidence, axis=None))  # [H, I, G]
+    weights = normalised(log_evidence)  # [H, I, G]
     away = solved * system.scale
     shared, own = _parts(sums, system, given, away, np.zeros(1 + len(sums)))
     offsets = (weights.ravel() @ shared)[place]
     for number, part in enumerate(own):
         offsets += (arms.runs.arm == number) * (weights.ravel() @ part)[place]
     return weights.sum(axis=2), offsets
+
+
+def normalised(log_weights: Array, *, axis: int | None = None) -> Array:
+    """Weights that sum to 1, along the axis if there is one, from their logarithms."""
+    weights: Array = np.exp(log_weights - np.logaddexp.reduce(log_weights, axis=axis))
+    return weights

@@ -25,6 +25,7 @@ from torch import Tensor
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.contrast import require_others
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.signs import embedding_signs
@@ -49,13 +50,9 @@ class AlignmentUniformityConfig(MethodConfig):
     projector: tuple[int, ...] = (512, 128)
 
     def __post_init__(self) -> None:
-        for name in ("alignment", "uniformity"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"method.{name} must be 0 or more, not {getattr(self, name)}.")
-        if self.alpha < 1:  # below, the gradient of a pair that meets is infinite
-            raise ValueError(f"method.alpha must be at least 1, not {self.alpha}.")
-        if self.t <= 0:
-            raise ValueError(f"method.t must be above 0, not {self.t}.")
+        require(self, "0 or more", "alignment", "uniformity")
+        require(self, "at least 1", "alpha")  # below, the gradient of a pair that meets is infinite
+        require(self, "above 0", "t")
         require_widths("projector", self.projector)
 
 

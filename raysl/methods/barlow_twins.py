@@ -32,6 +32,7 @@ from torch import Generator, Tensor
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.signs import embedding_signs
@@ -59,12 +60,8 @@ class BarlowTwinsConfig(MethodConfig):
     mixup_beta: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("redundancy", "mixup_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"method.{name} must be 0 or more, not {getattr(self, name)}.")
-        for name in ("loss_scale", "mixup_beta"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"method.{name} must be above 0, not {getattr(self, name)}.")
+        require(self, "0 or more", "redundancy", "mixup_weight")
+        require(self, "above 0", "loss_scale", "mixup_beta")
         if self.projector is not None:
             require_widths("projector", self.projector)
 

@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder, EncoderConfig
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.classification import top1
-from raysl.methods.parts.masks import NUM_BLOCKS, blockwise, num_hidden, require_share
+from raysl.methods.parts.fields import require
+from raysl.methods.parts.masks import NUM_BLOCKS, blockwise, num_hidden
 from raysl.methods.parts.tokenizer import Tokenizer, levels_of, load_tokenizer
 from raysl.methods.parts.tokens import (
     add_positions,
@@ -66,15 +67,10 @@ class BEiTConfig(MethodConfig):
     tokenizer: str | None = None
 
     def __post_init__(self) -> None:
-        require_share("mask_ratio", self.mask_ratio)
-        require_share("min_block", self.min_block)
+        require(self, "between 0 and 1", "mask_ratio", "min_block")
         if self.vocabulary is not None:
             levels_of(self.vocabulary)
-        if not 0 <= self.tokenizer_share < 1:
-            raise ValueError(
-                "method.tokenizer_share must lie in 0 to 1, 1 excluded, not "
-                f"{self.tokenizer_share}."
-            )
+        require(self, "from 0 to below 1", "tokenizer_share")
 
 
 class BEiT(Method):

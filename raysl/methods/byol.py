@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.teacher import MOMENTUM_RULE, cosine, follow, momentum_of, teacher_of
@@ -50,12 +51,8 @@ class BYOLConfig(MethodConfig):
     stop_gradient: bool = True
 
     def __post_init__(self) -> None:
-        if self.momentum is not None and not 0 <= self.momentum <= 1:
-            raise ValueError(f"method.momentum must lie in 0 to 1, not {self.momentum}.")
-        for name in ("hidden", "width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"method.{name} must be at least 1, not {value}.")
+        require(self, "from 0 to 1", "momentum")
+        require(self, "at least 1", "hidden", "width")
 
 
 class BYOL(Method):

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
-from raysl.methods.parts.decoder import Decoder, require_width
+from raysl.methods.parts.decoder import Decoder
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.views import require_views
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
@@ -39,7 +40,7 @@ class ColorizationConfig(MethodConfig):
     decoder_width: int = 64
 
     def __post_init__(self) -> None:
-        require_width(self.decoder_width)
+        require(self, "at least 1", "decoder_width")
 
 
 class Colorization(Method):

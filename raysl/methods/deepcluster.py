@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.bank import FeatureBank
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.kmeans import IGNORED, kmeans, own_share
 from raysl.methods.parts.labels import PseudoLabels, num_clusters
 from raysl.methods.parts.precision import full_precision
@@ -65,12 +66,8 @@ class DeepClusterConfig(MethodConfig):
     sobel: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_clusters is not None and self.num_clusters < 2:
-            raise ValueError(f"method.num_clusters must be at least 2, not {self.num_clusters}.")
-        for name in ("kmeans_iterations", "pca", "reassign_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"method.{name} must be at least 1, not {value}.")
+        require(self, "at least 2", "num_clusters")
+        require(self, "at least 1", "kmeans_iterations", "pca", "reassign_every")
 
 
 class DeepCluster(Method):

@@ -34,6 +34,7 @@ from torch import Tensor
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.bank import FeatureBank
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.kmeans import IGNORED, kmeans
 from raysl.methods.parts.labels import PseudoLabels, num_clusters
@@ -56,13 +57,9 @@ class DeepClusterV2Config(MethodConfig):
     projector: tuple[int, ...] = (512, 128)
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"method.temperature must be above 0, not {self.temperature}.")
-        if self.num_clusters is not None and self.num_clusters < 2:
-            raise ValueError(f"method.num_clusters must be at least 2, not {self.num_clusters}.")
-        for name in ("num_clusterings", "kmeans_iterations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"method.{name} must be at least 1, not {getattr(self, name)}.")
+        require(self, "above 0", "temperature")
+        require(self, "at least 2", "num_clusters")
+        require(self, "at least 1", "num_clusterings", "kmeans_iterations")
         require_widths("projector", self.projector)
 
 

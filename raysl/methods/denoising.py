@@ -24,7 +24,8 @@ from torch import Generator, Tensor
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
-from raysl.methods.parts.decoder import Decoder, require_width
+from raysl.methods.parts.decoder import Decoder
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.views import require_views
 from raysl.methods.parts.workers import draw
 from raysl.optim import OptimConfig
@@ -44,11 +45,9 @@ class DenoisingConfig(MethodConfig):
     decoder_width: int = 64
 
     def __post_init__(self) -> None:
-        if not 0 <= self.masking < 1:
-            raise ValueError(f"method.masking must lie in 0 to 1, 1 excluded, not {self.masking}.")
-        if not self.noise_std >= 0:
-            raise ValueError(f"method.noise_std must not be below 0, not {self.noise_std}.")
-        require_width(self.decoder_width)
+        require(self, "from 0 to below 1", "masking")
+        require(self, "0 or more", "noise_std")
+        require(self, "at least 1", "decoder_width")
 
 
 class Denoising(Method):

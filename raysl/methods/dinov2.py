@@ -44,6 +44,7 @@ from raysl.methods.parts.dino_head import (
 )
 from raysl.methods.parts.dino_losses import across_views, koleo_loss, masked_loss
 from raysl.methods.parts.dino_masks import class_and_hidden, ibot_masks, tokens_of
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.masks import require_range
 from raysl.methods.parts.signs import embedding_signs, target_signs
 from raysl.methods.parts.teacher import cosine, follow, momentum_of
@@ -82,13 +83,8 @@ class DINOv2Config(MethodConfig):
 
     def __post_init__(self) -> None:
         require_fields(self)
-        for name in ("ibot_weight", "koleo_weight"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"method.{name} must be 0 or more, not {getattr(self, name)}.")
-        if not 0 < self.mask_probability <= 1:
-            raise ValueError(
-                f"method.mask_probability must lie above 0 up to 1, not {self.mask_probability}."
-            )
+        require(self, "0 or more", "ibot_weight", "koleo_weight")
+        require(self, "above 0 and at most 1", "mask_probability")
         require_range("mask_ratio", self.mask_ratio, 1.0)
 
 

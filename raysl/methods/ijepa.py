@@ -26,6 +26,7 @@ from torch import Tensor
 from raysl.data.images import send
 from raysl.encoder import Encoder, EncoderConfig
 from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.masks import multi_block, require_range
 from raysl.methods.parts.narrow_vit import HEAD, NarrowViT, require_size, share_of
 from raysl.methods.parts.signs import embedding_signs
@@ -65,14 +66,12 @@ class IJEPAConfig(MethodConfig):
     loss: Literal["mse", "smooth_l1"] = "mse"
 
     def __post_init__(self) -> None:
-        if self.num_targets < 1:
-            raise ValueError(f"method.num_targets must be at least 1, not {self.num_targets}.")
+        require(self, "at least 1", "num_targets")
         require_range("target_scale", self.target_scale, 1.0)
         require_range("target_aspect", self.target_aspect)
         require_range("context_scale", self.context_scale, 1.0)
-        if self.momentum is not None and not 0 <= self.momentum <= 1:
-            raise ValueError(f"method.momentum must lie in 0 to 1, not {self.momentum}.")
-        require_size("predictor", self.predictor_width, self.predictor_depth)
+        require(self, "from 0 to 1", "momentum")
+        require_size(self, "predictor")
 
 
 class IJEPA(Method):

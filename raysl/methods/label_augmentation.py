@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.classification import top1
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.rotations import NUM_ROTATIONS, rotate, rotation_labels
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
@@ -40,10 +41,8 @@ class LabelAugmentationConfig(MethodConfig):
     single_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"method.temperature must be above 0, not {self.temperature}.")
-        if self.single_weight < 0:
-            raise ValueError(f"method.single_weight must be 0 or more, not {self.single_weight}.")
+        require(self, "above 0", "temperature")
+        require(self, "0 or more", "single_weight")
 
 
 class LabelAugmentation(Method):

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from raysl.encoder import Encoder, EncoderConfig
 from raysl.methods.method import Batch, Method, MethodConfig
-from raysl.methods.parts.masks import num_hidden, random_split, require_share
+from raysl.methods.parts.fields import require
+from raysl.methods.parts.masks import num_hidden, random_split
 from raysl.methods.parts.narrow_vit import HEAD, NarrowViT, require_size, share_of
 from raysl.methods.parts.tokens import (
     add_positions,
@@ -56,8 +57,8 @@ class MAEConfig(MethodConfig):
     normalise_pixels: bool = True
 
     def __post_init__(self) -> None:
-        require_share("mask_ratio", self.mask_ratio)
-        require_size("decoder", self.decoder_width, self.decoder_depth)
+        require(self, "between 0 and 1", "mask_ratio")
+        require_size(self, "decoder")
 
 
 class MAE(Method):

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.bank import FeatureQueue
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.queue_size import default_queue_size
 from raysl.methods.parts.signs import embedding_signs
@@ -52,14 +53,9 @@ class MoCoConfig(MethodConfig):
     width: int = 128
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"method.temperature must be above 0, not {self.temperature}.")
-        if self.momentum is not None and not 0 <= self.momentum <= 1:
-            raise ValueError(f"method.momentum must lie in 0 to 1, not {self.momentum}.")
-        for name in ("queue_size", "hidden", "width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"method.{name} must be at least 1, not {value}.")
+        require(self, "above 0", "temperature")
+        require(self, "from 0 to 1", "momentum")
+        require(self, "at least 1", "queue_size", "hidden", "width")
 
 
 class MoCo(Method):

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp
 from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.signs import embedding_signs
@@ -55,14 +56,9 @@ class MoCoV3Config(MethodConfig):
     random_patches: bool = True
 
     def __post_init__(self) -> None:
-        if self.temperature is not None and self.temperature <= 0:
-            raise ValueError(f"method.temperature must be above 0, not {self.temperature}.")
-        if self.momentum is not None and not 0 <= self.momentum <= 1:
-            raise ValueError(f"method.momentum must lie in 0 to 1, not {self.momentum}.")
-        for name in ("layers", "hidden", "width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"method.{name} must be at least 1, not {value}.")
+        require(self, "above 0", "temperature")
+        require(self, "from 0 to 1", "momentum")
+        require(self, "at least 1", "layers", "hidden", "width")
 
 
 class MoCoV3(Method):

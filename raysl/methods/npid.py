@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.instances import InstanceBank, Loss, require_instances
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.views import require_views
@@ -56,15 +57,8 @@ class NPIDConfig(MethodConfig):
     proximal: float = 0.0
 
     def __post_init__(self) -> None:
-        require_instances(
-            temperature=self.temperature,
-            width=self.width,
-            bank_momentum=self.bank_momentum,
-            loss=self.loss,
-            num_negatives=self.num_negatives,
-        )
-        if self.proximal < 0:
-            raise ValueError(f"method.proximal must be 0 or more, not {self.proximal}.")
+        require_instances(self)
+        require(self, "0 or more", "proximal")
 
 
 class NPID(Method):

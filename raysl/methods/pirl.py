@@ -34,6 +34,7 @@ from torch import Generator, Tensor, nn
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.instances import InstanceBank, Loss, require_instances
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.views import require_views
@@ -63,15 +64,8 @@ class PIRLConfig(MethodConfig):
     jigsaw: float = 0.5
 
     def __post_init__(self) -> None:
-        require_instances(
-            temperature=self.temperature,
-            width=self.width,
-            bank_momentum=self.bank_momentum,
-            loss=self.loss,
-            num_negatives=self.num_negatives,
-        )
-        if not 0 <= self.jigsaw <= 1:
-            raise ValueError(f"method.jigsaw must lie in 0 to 1, not {self.jigsaw}.")
+        require_instances(self)
+        require(self, "from 0 to 1", "jigsaw")
 
 
 class PIRL(Method):

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.bank import FeatureQueue
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.queue_size import default_queue_size
 from raysl.methods.parts.signs import embedding_signs
@@ -54,15 +55,9 @@ class ReSSLConfig(MethodConfig):
     width: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("student_temperature", "teacher_temperature"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"method.{name} must be above 0, not {getattr(self, name)}.")
-        if self.momentum is not None and not 0 <= self.momentum <= 1:
-            raise ValueError(f"method.momentum must lie in 0 to 1, not {self.momentum}.")
-        for name in ("queue_size", "hidden", "width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"method.{name} must be at least 1, not {value}.")
+        require(self, "above 0", "student_temperature", "teacher_temperature")
+        require(self, "from 0 to 1", "momentum")
+        require(self, "at least 1", "queue_size", "hidden", "width")
 
 
 class ReSSL(Method):

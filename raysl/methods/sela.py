@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.bank import FeatureBank
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.kmeans import IGNORED, joined, own_share
 from raysl.methods.parts.labels import PseudoLabels, num_clusters
 from raysl.methods.parts.precision import full_precision
@@ -51,13 +52,9 @@ class SeLaConfig(MethodConfig):
     sinkhorn_iterations: int = 50
 
     def __post_init__(self) -> None:
-        if self.num_clusters is not None and self.num_clusters < 2:
-            raise ValueError(f"method.num_clusters must be at least 2, not {self.num_clusters}.")
-        if self.sharpness <= 0:
-            raise ValueError(f"method.sharpness must be above 0, not {self.sharpness}.")
-        for name in ("num_heads", "sinkhorn_iterations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"method.{name} must be at least 1, not {getattr(self, name)}.")
+        require(self, "at least 2", "num_clusters")
+        require(self, "above 0", "sharpness")
+        require(self, "at least 1", "num_heads", "sinkhorn_iterations")
 
 
 class SeLa(Method):

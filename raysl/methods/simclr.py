@@ -44,6 +44,7 @@ from raysl.methods.parts.contrast import (
     top1,
     von_mises_fisher_weights,
 )
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.views import require_views
@@ -80,8 +81,7 @@ class SimCLRConfig(MethodConfig):
     def __post_init__(self) -> None:
         if self.loss not in FIELDS:
             raise ValueError(f"method.loss must be one of {', '.join(FIELDS)}, not {self.loss!r}.")
-        if self.temperature <= 0:
-            raise ValueError(f"method.temperature must be above 0, not {self.temperature}.")
+        require(self, "above 0", "temperature")
         require_widths("projector", self.projector)
         for name in ("sigma", "tau_plus", "beta"):
             users = [loss for loss, names in FIELDS.items() if name in names]
@@ -91,12 +91,9 @@ class SimCLRConfig(MethodConfig):
                     f"method.loss={self.loss}, not {getattr(self, name)}; it belongs to "
                     f"{' and '.join(users)}."
                 )
-        if self.sigma <= 0:
-            raise ValueError(f"method.sigma must be above 0, not {self.sigma}.")
-        if not 0 <= self.tau_plus < 1:
-            raise ValueError(f"method.tau_plus must lie in 0 to 1, not {self.tau_plus}.")
-        if self.beta < 0:
-            raise ValueError(f"method.beta must be 0 or more, not {self.beta}.")
+        require(self, "above 0", "sigma")
+        require(self, "from 0 to below 1", "tau_plus")
+        require(self, "0 or more", "beta")
 
 
 class SimCLR(Method):

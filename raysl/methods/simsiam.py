@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.views import require_views
@@ -47,10 +48,7 @@ class SimSiamConfig(MethodConfig):
     stop_gradient: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "bottleneck"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"method.{name} must be at least 1, not {value}.")
+        require(self, "at least 1", "layers", "width", "bottleneck")
 
 
 class SimSiam(Method):

@@ -30,7 +30,7 @@ from torch import Generator, Tensor
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
-from raysl.methods.parts.decoder import require_width
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.sparse import Squares, only, square_of
 from raysl.methods.parts.stages import maps_of, require_stages
 from raysl.methods.parts.unet import UNet
@@ -51,10 +51,8 @@ class SparKConfig(MethodConfig):
     decoder_width: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.mask_ratio < 1:
-            raise ValueError(f"method.mask_ratio must lie between 0 and 1, not {self.mask_ratio}.")
-        if self.decoder_width is not None:
-            require_width(self.decoder_width)
+        require(self, "between 0 and 1", "mask_ratio")
+        require(self, "at least 1", "decoder_width")
 
 
 class SparK(Method):

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
-from raysl.methods.parts.decoder import Decoder, require_width
+from raysl.methods.parts.decoder import Decoder
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.views import require_views
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
@@ -38,9 +39,8 @@ class SuperResolutionConfig(MethodConfig):
     decoder_width: int = 64
 
     def __post_init__(self) -> None:
-        if not self.factor > 1:
-            raise ValueError(f"method.factor must be above 1, not {self.factor}.")
-        require_width(self.decoder_width)
+        require(self, "above 1", "factor")
+        require(self, "at least 1", "decoder_width")
 
 
 class SuperResolution(Method):

@@ -23,6 +23,7 @@ from raysl.data.store import load_splits
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.classification import classify_views
+from raysl.methods.parts.fields import require
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
 
@@ -38,10 +39,7 @@ class SupervisedSourceConfig(MethodConfig):
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"method.label_smoothing must be in 0 to 1, not {self.label_smoothing}."
-            )
+        require(self, "from 0 to below 1", "label_smoothing")
 
 
 class SupervisedSource(Method):

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.bank import FeatureQueue
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.kmeans import own_share
 from raysl.methods.parts.labels import num_clusters
@@ -64,22 +65,11 @@ class SwAVConfig(MethodConfig):
     freeze: float = 0.01
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "epsilon"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"method.{name} must be above 0, not {getattr(self, name)}.")
-        if self.sinkhorn_iterations < 1:
-            raise ValueError(
-                f"method.sinkhorn_iterations must be at least 1, not {self.sinkhorn_iterations}."
-            )
-        if self.num_prototypes is not None and self.num_prototypes < 2:
-            raise ValueError(
-                f"method.num_prototypes must be at least 2, not {self.num_prototypes}."
-            )
-        if self.queue_size is not None and self.queue_size < 0:
-            raise ValueError(f"method.queue_size must be 0 or more, not {self.queue_size}.")
-        for name in ("queue_start", "freeze"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"method.{name} must lie in 0 to 1, not {getattr(self, name)}.")
+        require(self, "above 0", "temperature", "epsilon")
+        require(self, "at least 1", "sinkhorn_iterations")
+        require(self, "at least 2", "num_prototypes")
+        require(self, "0 or more", "queue_size")
+        require(self, "from 0 to 1", "queue_start", "freeze")
         require_widths("projector", self.projector)
 
 

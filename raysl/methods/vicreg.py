@@ -31,6 +31,7 @@ from torch import Tensor
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.signs import embedding_signs
@@ -55,9 +56,7 @@ class VICRegConfig(MethodConfig):
     projector: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("invariance", "variance", "covariance"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"method.{name} must be 0 or more, not {getattr(self, name)}.")
+        require(self, "0 or more", "invariance", "variance", "covariance")
         if self.projector is not None:
             require_widths("projector", self.projector)
 

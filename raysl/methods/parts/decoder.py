@@ -93,9 +93,3 @@ def sizes_between(start: int, end: int) -> list[int]:
 def halved(width: int, count: int) -> list[int]:
     """`width`, half of it and so on down to 16."""
     return [max(min(LEAST_WIDTH, width), width >> i) for i in range(count)]
-
-
-def require_width(width: int) -> None:
-    """A sentence unless a decoder can have so many channels."""
-    if width < 1:
-        raise ValueError(f"method.decoder_width must be at least 1, not {width}.")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.sinkhorn import sinkhorn
 from raysl.methods.parts.teacher import MOMENTUM_RULE, Copied, teacher_of
@@ -103,17 +104,9 @@ def default_num_outputs(num_examples: int) -> int:
 
 def require_fields(config: Any) -> None:
     """A sentence about the first field of a DINO or DINOv2 config that cannot be."""
-    for name in ("num_outputs", "hidden", "bottleneck", "depth"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"method.{name} must be at least 1, not {value}.")
-    for name in ("student_temperature", "teacher_temperature", "warmup_temperature"):
-        if not getattr(config, name) > 0:
-            raise ValueError(f"method.{name} must be above 0, not {getattr(config, name)}.")
-    for name in ("warmup", "centre_momentum", "momentum", "frozen"):
-        value = getattr(config, name)
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"method.{name} must lie in 0 to 1, not {value}.")
+    require(config, "at least 1", "num_outputs", "hidden", "bottleneck", "depth")
+    require(config, "above 0", "student_temperature", "teacher_temperature", "warmup_temperature")
+    require(config, "from 0 to 1", "warmup", "centre_momentum", "momentum", "frozen")
 
 
 def still_teacher_of(student: Copied) -> Copied:

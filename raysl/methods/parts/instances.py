@@ -15,13 +15,14 @@ a step reads m rows of the bank and not m for each image.
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from raysl.methods.parts.bank import FeatureBank
+from raysl.methods.parts.fields import require
 from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.workers import averaged
 
@@ -76,27 +77,16 @@ def nce(own: Tensor, others: Tensor, log_mean_exp: Tensor) -> Tensor:
     return (F.softplus(shift - own) + F.softplus(others - shift).sum(dim=1)).mean()
 
 
-def require_instances(
-    *,
-    temperature: float,
-    width: int,
-    bank_momentum: float,
-    loss: str,
-    num_negatives: int | None,
-) -> None:
-    """A sentence unless these fields make a bank and its loss."""
-    if temperature <= 0:
-        raise ValueError(f"method.temperature must be above 0, not {temperature}.")
-    if width < 1:
-        raise ValueError(f"method.width must be at least 1, not {width}.")
-    if not 0 <= bank_momentum < 1:
-        raise ValueError(f"method.bank_momentum must lie in 0 to 1, not {bank_momentum}.")
-    if loss not in ("nce", "softmax"):
-        raise ValueError(f"method.loss must be nce or softmax, not {loss!r}.")
-    if num_negatives is not None and loss == "softmax":
+def require_instances(config: Any) -> None:
+    """A sentence unless the fields of a method's config make a bank and its loss."""
+    require(config, "above 0", "temperature")
+    require(config, "at least 1", "width")
+    require(config, "from 0 to below 1", "bank_momentum")
+    if config.loss not in ("nce", "softmax"):
+        raise ValueError(f"method.loss must be nce or softmax, not {config.loss!r}.")
+    if config.num_negatives is not None and config.loss == "softmax":
         raise ValueError(
-            f"method.num_negatives must stay none with method.loss=softmax, not {num_negatives}: "
-            "the softmax is over all images."
+            "method.num_negatives must stay none with method.loss=softmax, not "
+            f"{config.num_negatives}: the softmax is over all images."
         )
-    if num_negatives is not None and num_negatives < 1:
-        raise ValueError(f"method.num_negatives must be at least 1 or none, not {num_negatives}.")
+    require(config, "at least 1", "num_negatives")

@@ -119,12 +119,6 @@ def between(limits: tuple[float, float], number: float) -> float:
     return limits[0] + (limits[1] - limits[0]) * number
 
 
-def require_share(name: str, value: float) -> None:
-    """A sentence unless this is a share that hides some patches and not all."""
-    if not 0 < value < 1:
-        raise ValueError(f"method.{name} must lie between 0 and 1, not {value}.")
-
-
 def require_range(name: str, limits: tuple[float, float], highest: float = math.inf) -> None:
     """A sentence unless these are limits above 0 in order."""
     if not 0 < limits[0] <= limits[1] <= highest:

@@ -1,10 +1,14 @@
 """A narrow ViT that predicts something of hidden patches from visible ones."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+
+from raysl.methods.parts.fields import require
 
 HEAD = 32  # features of an attention head, as in MAE's decoder
 
@@ -53,11 +57,11 @@ def share_of(whole: int, divisor: int, *, step: int = 1) -> int:
     return -(-whole // (divisor * step)) * step
 
 
-def require_size(name: str, width: int | None, depth: int | None) -> None:
-    """A sentence unless both are absent or make a ViT."""
+def require_size(config: Any, name: str) -> None:
+    """A sentence unless a config's fields NAME_width and NAME_depth are absent or make a ViT."""
+    width = getattr(config, f"{name}_width")
     if width is not None and (width < 4 or (width > HEAD and width % HEAD) or width % 4):
         raise ValueError(
             f"method.{name}_width must be a multiple of {HEAD} (below {HEAD}, of 4), not {width}."
         )
-    if depth is not None and depth < 1:
-        raise ValueError(f"method.{name}_depth must be at least 1, not {depth}.")
+    require(config, "at least 1", f"{name}_depth")
