@@ -183,17 +183,23 @@ def show_methods(console: Console, name: str | None = None) -> None:
     for family in dict.fromkeys(method.family for method in METHODS.values()):
         table = Table("method", "encoders", "parameters", "source", box=None, pad_edge=False)
         table.columns[0].no_wrap = True
+        rules: dict[str, list[str]] = {}
         for key, method in METHODS.items():
             if method.family == family:
                 fields = dataclasses.fields(method.Config)
                 settings = [f"{f.name}={_value(_default(f))}" for f in fields]
                 table.add_row(key, method.encoders, escape(" ".join(settings)), method.paper)
+                for field, rule in method.scaling.items():
+                    rules.setdefault(f"{field}: {rule}", []).append(key)
         console.print(f"[bold]{family}[/bold]")
         _print_table(table, console)
+        for rule, names in rules.items():
+            plain = escape(f"  {', '.join(names)}  {rule}")
+            console.print(plain, highlight=False, soft_wrap=True)
         console.print()
     console.print(
-        "A parameter of none follows from the images, the batch or the encoder. "
-        "`raysl methods NAME` says how, and what a method does.",
+        "A parameter of none follows from the images, the batch or the encoder by the rule below "
+        "its table. `raysl methods NAME` says what a method does.",
         highlight=False,
         soft_wrap=True,
     )

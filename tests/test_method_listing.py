@@ -29,6 +29,18 @@ def test_every_method_has_one_line_with_its_encoders_parameters_and_source():
     assert " temperature=0.5 projector=512,128 " in next(x for x in lines if x.startswith("simclr"))
 
 
+def test_every_scaling_rule_is_listed_once_with_the_methods_that_follow_it():
+    found = [line.strip().split("  ") for line in listing().splitlines() if line.startswith("  ")]
+    for name, method in METHODS.items():
+        for field, rule in method.scaling.items():
+            followers = [names for names, text in found if text == f"{field}: {rule}"]
+            assert sum(name in names.split(", ") for names in followers) == 1
+    assert len({(names, text) for names, text in found}) == len(found)
+    assert ["moco", "queue_size: a twentieth of the pool"] in [
+        [names, text.split(",")[0]] for names, text in found
+    ]
+
+
 def test_methods_stand_under_their_family():
     lines = listing().splitlines()
     headings = [line for line in lines if line in get_args(Family)]
