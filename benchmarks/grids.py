@@ -7,29 +7,28 @@ from worlds import FINE, GRID_SIZES, SIZES, World
 from raysl.analysis.switch import switch_points
 
 DRAWS = 400
-WINDOW = (8, 9, 10, 11)  # the four neighbouring sizes nearest those of the seed study: 52k to 125k
-WIDE = (0, 5, 9, 14)
+NUM_SEEDS = 3
 EXPONENTS = np.geomspace(0.02, 4.0, 60)  # [B], each 9 % more than the one before
 MID_SIZE = float(np.sqrt(FINE[0] * FINE[-1]))
 
 
-def buy_grid(world: World, *, sizes: tuple[int, ...], num_seeds: int) -> Purchases:
+def buy_grid(world: World) -> Purchases:
     """Every size with the same number of seeds in both arms."""
     purchases = Purchases(world=world)
-    for size in sizes:
+    for size in GRID_SIZES:
         for arm in (0, 1):
-            purchases.buy_cell(arm, size, num_seeds)
+            purchases.buy_cell(arm, size, NUM_SEEDS)
     return purchases
 
 
-def practice(world: World, *, sizes: tuple[int, ...] = GRID_SIZES, num_seeds: int = 3) -> Outcome:
+def practice(world: World) -> Outcome:
     """The usual reading: interpolate the means, the interval is the two sizes around the switch.
 
     Where the means change sign more often, the best single switch counts.
     """
-    purchases = buy_grid(world, sizes=sizes, num_seeds=num_seeds)
-    x = X[list(sizes)]
-    difference = purchases.means(0, list(sizes)) - purchases.means(1, list(sizes))  # [K]
+    purchases, sizes = buy_grid(world), list(GRID_SIZES)
+    x = X[sizes]
+    difference = purchases.means(0, sizes) - purchases.means(1, sizes)  # [K]
     at = float(switch_points(x, difference[None])[0])
     low, high = x[x <= at].max(), x[x >= at].min()
     return Outcome(
@@ -42,34 +41,15 @@ def practice(world: World, *, sizes: tuple[int, ...] = GRID_SIZES, num_seeds: in
     )
 
 
-def interpolated(
-    world: World, *, sizes: tuple[int, ...] = GRID_SIZES, num_seeds: int = 3
-) -> Outcome:
-    """Interpolated means with a parametric bootstrap of the sd pooled over all cells."""
-    purchases = buy_grid(world, sizes=sizes, num_seeds=num_seeds)
-    squares, freedom = purchases.within()
-    x = X[list(sizes)]
-    difference = purchases.means(0, list(sizes)) - purchases.means(1, list(sizes))  # [K]
-    noise = np.sqrt(2 * squares / freedom / num_seeds)
-    rng = np.random.default_rng(world.number)
-    draws = difference + noise * rng.normal(size=(DRAWS, len(x)))  # [J, K]
-    return answer(purchases, x, draws, point=float(switch_points(x, difference[None])[0]))
-
-
-def power_laws(world: World, *, sizes: tuple[int, ...] = GRID_SIZES, num_seeds: int = 3) -> Outcome:
-    """A power law an arm by least squares, with a parametric bootstrap of the pooled sd.
-
-    With one seed the sd comes from the residuals of the two fits.
-    """
-    purchases = buy_grid(world, sizes=sizes, num_seeds=num_seeds)
-    n = SIZES[list(sizes)]
-    means = np.array([purchases.means(arm, list(sizes)) for arm in (0, 1)])  # [2, K]
+def power_laws(world: World) -> Outcome:
+    """A power law an arm by least squares, with a parametric bootstrap of the pooled sd."""
+    purchases, sizes = buy_grid(world), list(GRID_SIZES)
+    n = SIZES[sizes]
+    means = np.array([purchases.means(arm, sizes) for arm in (0, 1)])  # [2, K]
     fits = fit_power_laws(n, means)
     fitted = evaluate(fits, n)  # [2, K]
     squares, freedom = purchases.within()
-    if freedom == 0:
-        squares, freedom = float(np.sum((means - fitted) ** 2)), means.size - 2 * 3
-    noise = np.sqrt(squares / freedom / num_seeds)
+    noise = np.sqrt(squares / freedom / NUM_SEEDS)
     rng = np.random.default_rng(world.number)
     base, method = (
         evaluate(

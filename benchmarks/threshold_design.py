@@ -31,18 +31,20 @@ BUDGETS = (0.15, 0.2, 0.25, 1 / 3, 0.5)  # of single crossings, each a search of
 KINDS = "single,none,misspecified,double,single:outliers,single:correlated pairs"
 REPLICATES = 1000
 Column = list[Outcome]
+Strategy = Callable[[World], Outcome]
+# What ours is compared with; the two searches get the budget in their name.
+STRATEGIES: dict[str, Strategy] = {
+    "grid, practice": practice,
+    "grid, power laws": power_laws,
+    "bisection at 0.33": partial(bisection, budget=1 / 3),
+    "straddle at 0.33": partial(straddle, budget=1 / 3),
+}
 
 
 def compared(worlds: list[World], budgets: tuple[float, ...]) -> dict[str, Column]:
     """What each strategy answers in each world, ours with each budget."""
     found: dict[str, Column] = {}
-    alone: dict[str, Callable[[World], Outcome]] = {
-        "grid, practice": practice,
-        "grid, power laws": power_laws,
-        "bisection at 0.33": partial(bisection, budget=1 / 3),
-        "straddle at 0.33": partial(straddle, budget=1 / 3),
-    }
-    for name, strategy in alone.items():
+    for name, strategy in STRATEGIES.items():
         found[name] = [strategy(world) for world in worlds]
     for budget in budgets:
         found[f"ours at {budget:.2f}"] = [ours(world, budget) for world in worlds]

@@ -35,7 +35,7 @@ from raysl.analysis.threshold_plots import (
 )
 from raysl.result import write_atomically
 from raysl.study.ledger import STOP_FILE
-from raysl.study.results import load_results, stop_reason, write_results
+from raysl.study.results import TABLE_FILE, load_results, stop_reason, write_table
 
 SIZES = (500, 1000, 2000, 4000, 8000)
 METRIC = "test/linear_top1"
@@ -328,7 +328,8 @@ class TestItsLog:
 
     def test_the_results_table_carries_order_reasons_and_the_end(self, tmp_path):
         search_folder(tmp_path)
-        table = pq.read_table(write_results(tmp_path))
+        write_table(load_results(tmp_path), tmp_path / TABLE_FILE)
+        table = pq.read_table(tmp_path / TABLE_FILE)
         assert table.equals(load_results(tmp_path))
         assert stop_reason(table) == "Enough is known."
         rows = sorted(table.to_pylist(), key=lambda row: row["order"])

@@ -16,7 +16,7 @@ from PIL import Image
 from raysl.analysis.report import write_report
 from raysl.analysis.tuning import is_log_scaled
 from raysl.result import TrialResult, write_result
-from raysl.study.results import load_results, write_results
+from raysl.study.results import TABLE_FILE, load_results, write_table
 
 SIZES = (500, 1000, 2000, 4000, 8000)
 FIGURES = ("curves", "difference", "posterior", "residuals", "models")  # of a threshold study
@@ -279,8 +279,8 @@ class TestResults:
 
     def test_the_file_holds_the_table_and_nothing_is_left_beside_it(self, tmp_path):
         threshold_study(tmp_path)
-        path = write_results(tmp_path)
-        assert pq.read_table(path).equals(load_results(tmp_path))
+        write_table(load_results(tmp_path), tmp_path / TABLE_FILE)
+        assert pq.read_table(tmp_path / TABLE_FILE).equals(load_results(tmp_path))
         names = {file.name for file in tmp_path.iterdir()}
         assert names == {"results.parquet", "study.json", "trials"}
 

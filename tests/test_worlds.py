@@ -7,7 +7,7 @@ import pytest
 from grids import fit_power_laws, power_laws, practice
 from outcomes import Purchases, answer
 from searches import bisection, root_posterior, straddle
-from strategies import STRATEGIES
+from threshold_design import STRATEGIES
 from worlds import FINE, GRID, KINDS, SIZES, VARIANTS, grid_cost, make_world, make_worlds
 
 from raysl.analysis.switch import switch_points

@@ -84,13 +84,6 @@ def _stop_reason(study_directory: Path) -> str:
     return json.loads(path.read_text())["reason"] or ""
 
 
-def write_results(study_directory: Path) -> Path:
-    """Write the table to results.parquet and return its path."""
-    path = study_directory / TABLE_FILE
-    write_table(load_results(study_directory), path)
-    return path
-
-
 def write_table(table: "pa.Table", path: Path) -> None:
     """Write a table as Parquet, whole or not at all."""
     import pyarrow.parquet as pq
