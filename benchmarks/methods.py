@@ -36,6 +36,7 @@ from timing import append, device_name, read, say_taken
 
 from raysl.data.images import Splits, resident
 from raysl.encoder import EncoderConfig
+from raysl.memory import keep_freed_memory
 from raysl.methods import METHODS
 from raysl.provenance import commit
 from raysl.recipe import Recipe
@@ -124,6 +125,7 @@ def seconds_per_step(recipe: Recipe, splits: Splits, device: str) -> float:
 def run_one(task: dict[str, Any], data: Path, work: Path) -> dict[str, Any]:
     """One trial, as a line of the results."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the command line and Ray's workers do
     splits = {"clothes": clothes, "cells": cells}[task["data"]](data, work)
     recipe, device = recipe_for(task, splits), task["device"]
     step = 0.0
