@@ -38,6 +38,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from raysl.data.images import Images, resident
+from raysl.memory import keep_freed_memory
 from raysl.recipe import Recipe
 from raysl.trial import check_splits, trained_images
 
@@ -196,6 +197,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with fashion-mnist in it")
     parser.add_argument("--workers", type=int, default=num_cores(), help="of the DataLoader")
     arguments = complete(parser.parse_args())
+    keep_freed_memory()  # as the command line and Ray's workers do
     names = arguments.rows or ("small" if arguments.device.type == "cpu" else "resnet18")
     for name in names.split(","):
         row = quick(ROWS[name]) if arguments.quick else ROWS[name]

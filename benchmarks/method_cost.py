@@ -38,6 +38,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from raysl.capture import can_capture
 from raysl.encoder import EncoderConfig, build_encoder
+from raysl.memory import keep_freed_memory
 from raysl.methods import METHODS, Batch, Method
 from raysl.methods.parts.bank import FeatureBank
 from raysl.state import ALONE
@@ -242,6 +243,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to append a line with all figures")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as the command line and Ray's workers do
 
     chosen = [name for name, method in METHODS.items() if method.trains_on != "nothing"]
     if options.methods:
