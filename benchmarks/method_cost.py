@@ -41,6 +41,7 @@ from raysl.encoder import EncoderConfig, build_encoder
 from raysl.memory import keep_freed_memory
 from raysl.methods import METHODS, Batch, Method
 from raysl.methods.parts.bank import FeatureBank
+from raysl.precision import fast_products
 from raysl.state import ALONE
 from raysl.views.config import local_size
 
@@ -213,6 +214,11 @@ def noise(method: Method, options: argparse.Namespace, device: torch.device) -> 
 
 def measure(name: str, options: argparse.Namespace) -> Cost:
     bench = Bench(name, options)
+    with fast_products(bench.device):  # as in a training
+        return timed(bench, name, options)
+
+
+def timed(bench: Bench, name: str, options: argparse.Namespace) -> Cost:
     for epoch in range(2):  # warm up
         bench.step(epoch)
         bench.bare()

@@ -45,6 +45,7 @@ class Recipe:
     subset_seed: chooses both subsets; seed: initialisation, order of batches and views.
     batch_size: global, over all workers; scratch takes smaller ones where it has fewer labels.
     early_stopping: None trains to the end. num_evaluations: evenly spaced, the last at the end.
+    precision: of forward passes; float32 products are TensorFloat-32 in a GPU's updates.
     compile: encoders by torch.compile, 1.3 to 1.5 times as fast on a GPU after 6 to 15 s a process.
     """
 

@@ -16,6 +16,7 @@ from raysl.data.subset import batch_indices
 from raysl.feed import VIEWS, autocast, make_batch
 from raysl.methods import Method
 from raysl.optim import set_step
+from raysl.precision import fast_products
 from raysl.recipe import Recipe
 from raysl.rng import derive_seed, global_seed
 from raysl.state import ALONE, TrainState, World, initial_state
@@ -83,6 +84,7 @@ def train(
     batches = map(index_of, range(state.step, num_steps))
     with (
         global_seed(recipe.seed, "training"),
+        fast_products(device),
         reading_ahead(images, batches, device=device) as ready,
     ):
         while state.step < num_steps and not out_of_patience(recipe, state):

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "raysl"
 LAYERS = [
-    {"__init__", "rng", "config", "memory", "cpus"},
+    {"__init__", "rng", "config", "memory", "cpus", "precision"},
     {"optim", "views", "data", "tracking", "encoder", "patch_embed"},
     {"evaluation"},
     {"methods"},

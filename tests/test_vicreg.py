@@ -6,8 +6,8 @@ import pytest
 import torch
 from method_steps import batch_of, build, trajectory
 
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.vicreg import VICRegConfig, penalties
+from raysl.precision import full_precision
 
 
 def naive_penalties(z):

@@ -34,11 +34,11 @@ from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.views import require_views
 from raysl.methods.parts.workers import draw, gather, num_workers, summed, worker_rank
 from raysl.optim import OptimConfig
+from raysl.precision import full_precision
 from raysl.views import VIEWS
 
 EPSILON = 1e-5  # of the authors' batch norm, added to variances

@@ -44,11 +44,11 @@ from raysl.methods.parts.bank import FeatureBank
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.kmeans import IGNORED, kmeans, own_share
 from raysl.methods.parts.labels import PseudoLabels, num_clusters
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.rotations import NUM_ROTATIONS, rotate, rotation_labels
 from raysl.methods.parts.sobel import filter_with_sobel
 from raysl.methods.parts.workers import common_generator, summed
 from raysl.optim import OptimConfig
+from raysl.precision import full_precision
 from raysl.views import VIEWS
 
 UPDATES = 200  # that a classifier gets at least before it starts again

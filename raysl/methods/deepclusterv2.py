@@ -38,11 +38,11 @@ from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.kmeans import IGNORED, kmeans
 from raysl.methods.parts.labels import PseudoLabels, num_clusters
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.views import each_view, require_global_views
 from raysl.methods.parts.workers import common_generator
 from raysl.optim import OptimConfig
+from raysl.precision import full_precision
 from raysl.views import VIEWS
 
 

@@ -30,12 +30,12 @@ from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.bank import FeatureQueue
 from raysl.methods.parts.fields import require
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.queue_size import default_queue_size
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.teacher import MOMENTUM_RULE, follow, momentum_of, teacher_of
 from raysl.methods.parts.views import require_views
 from raysl.optim import OptimConfig
+from raysl.precision import full_precision
 from raysl.views import VIEWS
 
 

@@ -31,12 +31,12 @@ from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.teacher import MOMENTUM_RULE, cosine, follow, momentum_of, teacher_of
 from raysl.methods.parts.views import require_views
 from raysl.methods.parts.workers import gather, worker_rank
 from raysl.optim import OptimConfig
+from raysl.precision import full_precision
 from raysl.views import VIEWS
 
 

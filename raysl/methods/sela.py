@@ -36,9 +36,9 @@ from raysl.methods.parts.bank import FeatureBank
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.kmeans import IGNORED, joined, own_share
 from raysl.methods.parts.labels import PseudoLabels, num_clusters
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.workers import summed
 from raysl.optim import OptimConfig
+from raysl.precision import full_precision
 from raysl.views import VIEWS
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from raysl.precision import full_precision
 from raysl.views.colour import random_colour
 from raysl.views.config import ViewConfig, local_size
 from raysl.views.draws import constant, draw, either
@@ -23,7 +24,7 @@ def make_views(images: Tensor, config: ViewConfig, generator: torch.Generator) -
     assert images.dtype == torch.uint8, images.dtype
     size = config.size or images.shape[-1]
     pixels = images.float() / 255
-    with torch.autocast(images.device.type, enabled=False):
+    with full_precision(pixels):
         views = _views(pixels, config, config.num_views, generator)
         if config.num_local_views:
             local = replace(

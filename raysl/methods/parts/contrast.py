@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.workers import averaged, gather, worker_rank
+from raysl.precision import full_precision
 
 
 def cosines(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,10 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from raysl.methods.parts.fields import require
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.sinkhorn import sinkhorn
 from raysl.methods.parts.teacher import MOMENTUM_RULE, Copied, teacher_of
 from raysl.methods.parts.workers import summed
+from raysl.precision import full_precision
 
 Balance = Literal["centring", "sinkhorn", "batch-softmax"]
 SCALING = {

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.tokens import chosen
 from raysl.methods.parts.workers import gather, worker_rank
+from raysl.precision import full_precision
 
 
 def across_views(scores: Tensor, targets: Tensor, temperature: float) -> Tensor:

@@ -23,8 +23,8 @@ from torch import Generator, Tensor, nn
 
 from raysl.methods.parts.bank import FeatureBank
 from raysl.methods.parts.fields import require
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.workers import averaged
+from raysl.precision import full_precision
 
 Loss = Literal["nce", "softmax"]
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from raysl.methods.parts.precision import full_precision
 from raysl.methods.parts.workers import num_workers, summed, worker_rank
+from raysl.precision import full_precision
 
 IGNORED = -100  # the label of a row of zeros; torch's cross entropy skips it
 ROWS = 4096  # assigned at a time: more are no faster

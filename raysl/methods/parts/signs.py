@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raysl.methods.parts.precision import full_precision
+from raysl.precision import full_precision
 
 FEWEST = 8  # rows; fewer cannot take up more than a few directions, whatever their encoder
 
