@@ -69,7 +69,7 @@ def test_the_loss_adds_the_three_terms_and_the_single_one_sees_no_rotation():
         + 0.3 * torch.nn.functional.cross_entropy(single, batch.labels)
         + distil(single, aggregate(joint), 1.0)
     )
-    assert float(method(batch)["loss"]) == pytest.approx(float(expected), rel=1e-5)
+    assert method(batch)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_aggregated_prediction_gets_no_gradient_from_the_single_one():
