@@ -214,11 +214,6 @@ def noise(method: Method, options: argparse.Namespace, device: torch.device) -> 
 
 def measure(name: str, options: argparse.Namespace) -> Cost:
     bench = Bench(name, options)
-    with fast_products(bench.device):  # as in a training
-        return timed(bench, name, options)
-
-
-def timed(bench: Bench, name: str, options: argparse.Namespace) -> Cost:
     for epoch in range(2):  # warm up
         bench.step(epoch)
         bench.bare()
@@ -270,7 +265,8 @@ def main() -> None:
     )
     costs = []
     for name in chosen:
-        cost = measure(name, options)
+        with fast_products(options.device):  # as in a training
+            cost = measure(name, options)
         costs.append(cost)
         over = "  above the bar" if cost.ratio > BAR else ""
         print(

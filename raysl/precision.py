@@ -23,7 +23,7 @@ def full_precision(z: Tensor) -> Iterator[None]:
 def fast_products(device: torch.device | str) -> Iterator[None]:
     """TensorFloat-32 in float32 matrix products on a GPU, as PyTorch's convolutions have it there.
 
-    It keeps 10 of 23 bits of each factor, sums in float32, and is several times as fast.
+    It keeps 10 of 23 bits of each factor and sums in float32.
     """
     with _products("high", torch.device(device)):
         yield

@@ -1,5 +1,6 @@
 """Matrix products are fast in a GPU's updates, and in full where a loss or a view needs them."""
 
+import importlib
 from types import SimpleNamespace
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_processor_multiplies_as_before():
 def test_the_loop_is_fast_and_its_views_exact(seen_by, during, splits, monkeypatch):
     """As on a GPU, whose flags can be set anywhere."""
     module, name = seen_by.rsplit(".", 1)
-    original = getattr(__import__(module, fromlist=[name]), name)
+    original = getattr(importlib.import_module(module), name)
     seen = set()
 
     def spied(*arguments, **options):
