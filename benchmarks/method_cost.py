@@ -2,8 +2,8 @@
 
     python benchmarks/method_cost.py --threads 1 [--methods simclr,byol] [--json cost.json]
 
-A step is forward, backward, before_update and after_update; the optimiser, whose cost is the
-recipe's choice, and the views are excluded on both sides. The passes are those of
+A step is before_forward, forward, backward, before_update and after_update; the optimiser, whose
+cost is the recipe's choice, and the views are excluded on both sides. The passes are those of
 `method_passes.py`, by the method's own encoder. Each figure is the median of runs that alternate
 between the two. "Epoch" is what the first step of an epoch takes longer, for k-means and the like.
 On a GPU forward and backward of the methods that the training loop runs as one CUDA graph are one
@@ -27,7 +27,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +114,11 @@ class Bench:
         for module in self.method.modules():
             if isinstance(module, FeatureBank):  # as if the whole pool had been seen
                 module.rows.copy_(F.normalize(torch.randn_like(module.rows), dim=1))
-        self.graphs: dict[Callable[..., None], torch.cuda.CUDAGraph] = {}
+        self.graphs: dict[Callable[[], None], torch.cuda.CUDAGraph] = {}
 
     def step(self, epoch: int = 1) -> None:
-        self.run(self.forward_and_backward, epoch)
+        self.method.before_forward(epoch)
+        self.run(self.forward_and_backward)
         self.method.before_update(0.5)
         self.method.zero_grad(set_to_none=True)
         self.method.after_update(0.5)
@@ -133,19 +134,18 @@ class Bench:
             work(*arguments)
         return (self.now() - started) / times
 
-    def forward_and_backward(self, epoch: int = 1) -> None:
-        batch = replace(self.batch, epoch=epoch)
-        self.method(batch)["loss"].backward()
+    def forward_and_backward(self) -> None:
+        self.method(self.batch)["loss"].backward()
 
     def all_passes(self) -> None:
         for needed in self.passes:
             needed.run()
 
-    def run(self, work: Callable[..., None], *arguments: int) -> None:
+    def run(self, work: Callable[[], None]) -> None:
         if work in self.graphs:
             self.graphs[work].replay()
         else:
-            work(*arguments)
+            work()
 
     def capture(self) -> None:
         """From here on, both sides as graphs, where training would have one."""

@@ -38,7 +38,6 @@ def make_batch(
         None if labels is None else labels[index],
         progress,
         generator(recipe.seed, METHOD, step, device=device),
-        epoch=step // max(1, len(images) // recipe.batch_size),
     )
 
 

@@ -93,6 +93,7 @@ def train(
             # Dropout and the like draw from the global generator: make it a function of the step.
             torch.manual_seed(derive_seed(recipe.seed, f"forward {world.rank}", step))
             set_step(optimizer, recipe.optim, step, num_steps)
+            method.before_forward(step // max(1, len(images) // recipe.batch_size))
             index = index_of(step)
             if captured is not None:
                 outputs = captured.run(ready.read(index), index, step=step, progress=progress)

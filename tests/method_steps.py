@@ -43,7 +43,6 @@ def batch_of(
     channels: int = 3,
     seed: int = 0,
     progress: float = 0.0,
-    epoch: int = 0,
     views: ViewConfig | None = None,
 ) -> Batch:
     """A batch of noise images 0 to size - 1; equal calls give equal batches."""
@@ -52,7 +51,7 @@ def batch_of(
     sizes = [SIZE] * views.num_views + [local_size(views, SIZE)] * views.num_local_views
     images = [torch.randn(size, channels, s, s, generator=draw) for s in sizes]
     labels = torch.arange(size) % NUM_CLASSES if METHODS[name].uses_labels() else None
-    return Batch(images, torch.arange(size), labels, progress, generator(0, "test"), epoch)
+    return Batch(images, torch.arange(size), labels, progress, generator(0, "test"))
 
 
 def trajectory(
@@ -68,8 +67,8 @@ def trajectory(
     losses = []
     for step in range(num_steps):
         now = step / num_steps if progress is None else progress
-        batch = batch_of(name, NUM_EXAMPLES, progress=now, epoch=step)
-        loss = method(batch)["loss"]
+        method.before_forward(step)
+        loss = method(batch_of(name, NUM_EXAMPLES, progress=now))["loss"]
         optimizer.zero_grad()
         loss.backward()
         method.before_update(now)

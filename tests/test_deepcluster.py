@@ -71,7 +71,7 @@ def test_every_assignment_draws_the_classifier_anew():
     before = method.classifier.weight.detach().clone()
     method(batch_of("deepcluster", NUM_EXAMPLES))
     assert torch.equal(method.classifier.weight, before)
-    method(batch_of("deepcluster", NUM_EXAMPLES, epoch=1))
+    method.before_forward(1)
     after = method.classifier.weight.detach()
     assert not torch.equal(after, before)
     assert float(after.std()) == pytest.approx(0.01, rel=0.2)
@@ -82,7 +82,8 @@ def test_clusters_are_reassigned_after_the_first_epoch_and_then_every_so_many():
     method = build("deepcluster", reassign_every=2)
     seen = []
     for epoch in range(5):
-        method(batch_of("deepcluster", NUM_EXAMPLES, seed=epoch, epoch=epoch))
+        method.before_forward(epoch)
+        method(batch_of("deepcluster", NUM_EXAMPLES, seed=epoch))
         seen.append(method.labels.epoch)
     assert seen == [0, 1, 1, 3, 3]
 
@@ -139,7 +140,8 @@ def test_a_plain_encoder_refuses_the_weights_of_one_with_sobel():
 def test_epochs_and_labels_survive_a_state_dict():
     first, second = build("deepcluster"), build("deepcluster")
     for epoch in range(3):
-        first(batch_of("deepcluster", NUM_EXAMPLES, epoch=epoch))
+        first.before_forward(epoch)
+        first(batch_of("deepcluster", NUM_EXAMPLES))
     second.load_state_dict(first.state_dict())
     assert second.labels.epoch == 2
     assert torch.equal(second.labels.classes, first.labels.classes)

@@ -55,7 +55,7 @@ def test_clusters_are_those_of_what_the_epoch_before_stored():
     method(batch)
     handle.remove()
     views = F.normalize(stored["z"], dim=1).chunk(len(batch.views))[:2]
-    method(batch_of("deepclusterv2", NUM_EXAMPLES, epoch=1))
+    method.before_forward(1)
     for h, (centroids, labels) in enumerate(
         zip(method.centroids, method.labels.classes, strict=True)
     ):
@@ -73,7 +73,8 @@ def test_labels_change_with_the_epoch_only_and_not_in_evaluation():
     seen = []
     for epoch, training in ((0, True), (0, True), (1, False), (1, True), (1, True), (2, True)):
         method.train(training)
-        method(batch_of("deepclusterv2", NUM_EXAMPLES, seed=epoch, epoch=epoch))
+        method.before_forward(epoch)
+        method(batch_of("deepclusterv2", NUM_EXAMPLES, seed=epoch))
         seen.append(method.labels.classes.clone())
     changed = [not torch.equal(a, b) for a, b in itertools.pairwise(seen)]
     assert changed == [False, False, True, False, True]
@@ -88,8 +89,9 @@ def test_evaluation_stores_nothing():
 def test_images_that_no_pass_has_seen_have_no_part_in_the_loss():
     method = build("deepclusterv2")
     method(batch_of("deepclusterv2", 6))
-    batch = batch_of("deepclusterv2", 8, epoch=1)
-    late = Batch([view[6:] for view in batch.views], batch.index[6:], None, 0.0, batch.generator, 1)
+    batch = batch_of("deepclusterv2", 8)
+    late = Batch([view[6:] for view in batch.views], batch.index[6:], None, 0.0, batch.generator)
+    method.before_forward(1)
     outputs = method(late)
     assert float(outputs["loss"].detach()) == 0.0
     assert set(method.labels.classes[:, 6:].flatten().tolist()) == {IGNORED}

@@ -33,7 +33,7 @@ def without_batch_statistics(name):
 def part_of(batch, part):
     labels = None if batch.labels is None else batch.labels[part]
     views = [view[part].double() for view in batch.views]
-    return Batch(views, batch.index[part], labels, batch.progress, batch.generator, batch.epoch)
+    return Batch(views, batch.index[part], labels, batch.progress, batch.generator)
 
 
 def gradients(name, part=slice(None), wrap=lambda method: method):
@@ -42,7 +42,8 @@ def gradients(name, part=slice(None), wrap=lambda method: method):
     model = wrap(method)  # DDP averages only as long as it is alive
     for step in range(2):
         method.zero_grad()
-        batch = batch_of(name, 6, seed=step, epoch=step, progress=step / 2)
+        batch = batch_of(name, 6, seed=step, progress=step / 2)
+        method.before_forward(step)
         model(part_of(batch, part))["loss"].backward()
         if step == 0:
             method.after_update(0.5)
@@ -55,10 +56,11 @@ def kept(name, part, wrap):
     model = wrap(method)
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.05)
     for step in range(5):
-        batch = batch_of(name, 12, seed=step, epoch=step // 2, progress=step / 5)
+        batch = batch_of(name, 12, seed=step, progress=step / 5)
         views = [view[part] for view in batch.views]
         labels = None if batch.labels is None else batch.labels[part]
-        batch = Batch(views, batch.index[part], labels, step / 5, batch.generator, batch.epoch)
+        batch = Batch(views, batch.index[part], labels, step / 5, batch.generator)
+        method.before_forward(step // 2)
         model(batch)["loss"].backward()
         method.before_update(step / 5)
         optimizer.step()

@@ -77,6 +77,7 @@ class DeepCluster(Method):
     family = "clustering"
     paper = "Caron et al., ECCV 2018, arXiv 1807.05520"
     views = replace(VIEWS["simclr_small"], num_views=1)
+    capturable = True
     # The paper's step size is constant.
     optim = OptimConfig(
         name="sgd", lr=0.3, lr_scaling="linear", weight_decay=1e-5, warmup=0.0, final_lr=1.0
@@ -107,8 +108,6 @@ class DeepCluster(Method):
         self.restart_classifier(0)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        if self.labels.due(batch.epoch, every=self.reassign_every):
-            self.cluster(batch.epoch)
         labels = self.labels.classes[0, batch.index]  # [B]
         weights, targets = self.labels.balancing(labels), labels
         if self.config.rotations:
@@ -125,6 +124,10 @@ class DeepCluster(Method):
             self.bank.store(batch.index, features[0].detach()[: len(labels)])  # upright
         loss = sum(losses[1:], losses[0]) / len(losses)
         return {"loss": loss, **self.labels.signs(labels)}
+
+    def before_forward(self, epoch: int) -> None:
+        if self.labels.due(epoch, every=self.reassign_every):
+            self.cluster(epoch)
 
     @torch.no_grad()
     def cluster(self, epoch: int) -> None:

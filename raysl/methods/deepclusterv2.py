@@ -70,6 +70,7 @@ class DeepClusterV2(Method):
     family = "clustering"
     paper = "Caron et al., NeurIPS 2020, arXiv 2006.09882, appendix"
     views = VIEWS["swav_small"]
+    capturable = True
     optim = OptimConfig(name="adamw", lr=2e-3, weight_decay=1e-4)
     scaling: ClassVar[Mapping[str, str]] = {
         "num_clusters": "one for every 50 images, from 10 to 3,000"
@@ -95,8 +96,6 @@ class DeepClusterV2(Method):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_global_views("DeepClusterV2", batch.views)
-        if self.labels.due(batch.epoch):
-            self.cluster(batch.epoch)
         features = torch.cat(each_view(self.encoder, batch.views))
         z = F.normalize(self.projector(features).float(), dim=1)  # [V B, D]
         labels = self.labels.classes[:, batch.index]  # [H, B]
@@ -107,6 +106,10 @@ class DeepClusterV2(Method):
             self.bank.store(batch.index, torch.cat([z1, z2], dim=1))
         signs = self.labels.signs(labels[0])
         return {"loss": loss, **embedding_signs(z1), **signs}
+
+    def before_forward(self, epoch: int) -> None:
+        if self.labels.due(epoch):
+            self.cluster(epoch)
 
     @torch.no_grad()
     def cluster(self, epoch: int) -> None:

@@ -31,7 +31,6 @@ class Batch:
     labels: int64 [B] for methods that train on labels; None for all others.
     progress: 0 at the first step, 1 at the end of the last.
     generator: for randomness inside the method, on the views' device; see `parts.workers.draw`.
-    epoch: passes over the training images that were completed before this step.
     """
 
     views: list[Tensor]
@@ -39,7 +38,6 @@ class Batch:
     labels: Tensor | None
     progress: float
     generator: Generator
-    epoch: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +67,8 @@ class Method(nn.Module):
     # Fields that are None by default, and how they then follow from numbers of images and updates.
     scaling: ClassVar[Mapping[str, str]] = {}
     # True where every update of a phase is the same operations on the device: forward reads nothing
-    # of progress but its phase, nor the epoch, keeps nothing in Python for later, and never waits.
-    # It can then be a CUDA graph.
+    # of progress but its phase, keeps nothing in Python for later, and never waits. It can then be
+    # a CUDA graph.
     capturable: bool = False
     # False where the loss needs what was stored of an image before: no early stopping then.
     has_validation_loss: ClassVar[bool] = True
@@ -106,11 +104,14 @@ class Method(nn.Module):
         """What a capturable method's operations depend on; a graph is recorded for each phase."""
         return None
 
+    def before_forward(self, epoch: int) -> None:
+        """Before each update, after `epoch` passes over the training images: clustering."""
+
     def before_update(self, progress: float) -> None:
         """Between backward and the optimiser's step."""
 
     def after_update(self, progress: float) -> None:
-        """After the optimiser's step: moving averages, queues, assignments."""
+        """After the optimiser's step: moving averages."""
 
     @property
     def evaluated(self) -> Encoder:

@@ -68,6 +68,7 @@ class NPID(Method):
     family = "contrastive"
     paper = "Wu et al., CVPR 2018, arXiv 1805.01978"
     views = replace(VIEWS["simclr_small"], num_views=1)
+    capturable = True
     optim = OptimConfig(name="adamw", lr=2e-3, weight_decay=1e-4)
     scaling: ClassVar[Mapping[str, str]] = {"num_negatives": NUM_NEGATIVES_RULE}
     has_validation_loss = False
@@ -85,7 +86,6 @@ class NPID(Method):
             temperature=config.temperature,
             num_negatives=num_negatives,
         )
-        self.seen: tuple[Tensor, Tensor] | None = None  # of this step only, until its update
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("NPID", batch.views, 1)
@@ -97,13 +97,8 @@ class NPID(Method):
         if self.config.proximal:
             loss = loss + self.config.proximal * moved
         if self.training:
-            self.seen = (batch.index, v.detach())
+            self.instances.bank.mix(batch.index, v.detach(), self.config.bank_momentum)
         return {"loss": loss, "bank_distance": moved.detach(), **signs}
-
-    def after_update(self, progress: float) -> None:
-        if self.seen is not None:
-            self.instances.bank.mix(*self.seen, self.config.bank_momentum)
-            self.seen = None
 
 
 def default_negatives(num_examples: int) -> int:

@@ -75,6 +75,7 @@ class PIRL(Method):
     family = "contrastive"
     paper = "Misra and van der Maaten, CVPR 2020, arXiv 1912.01991"
     views = VIEWS["simclr_small"]
+    capturable = True
     optim = OptimConfig(name="sgd", lr=0.03, lr_scaling="linear", weight_decay=1e-4)
     encoders = "that take tiles of a quarter of the view: convnets, ResNets, ViTs of small patches"
     scaling: ClassVar[Mapping[str, str]] = {"num_negatives": NUM_NEGATIVES_RULE}
@@ -97,7 +98,6 @@ class PIRL(Method):
             temperature=config.temperature,
             num_negatives=num_negatives,
         )
-        self.seen: tuple[Tensor, Tensor] | None = None  # of this step only, until its update
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("PIRL", batch.views, 2)
@@ -110,7 +110,7 @@ class PIRL(Method):
         puzzle_loss = self.instances(g, batch.index, negatives)
         view_loss = self.instances(f, batch.index, negatives)
         if self.training:
-            self.seen = (batch.index, f.detach())
+            self.instances.bank.mix(batch.index, f.detach(), self.config.bank_momentum)
         share = self.config.jigsaw
         return {
             "loss": share * puzzle_loss + (1 - share) * view_loss,
@@ -118,11 +118,6 @@ class PIRL(Method):
             "view_loss": view_loss,
             **embedding_signs(f),
         }
-
-    def after_update(self, progress: float) -> None:
-        if self.seen is not None:
-            self.instances.bank.mix(*self.seen, self.config.bank_momentum)
-            self.seen = None
 
 
 def default_negatives(num_examples: int) -> int:

@@ -64,6 +64,7 @@ class SeLa(Method):
     family = "clustering"
     paper = "Asano et al., ICLR 2020, arXiv 1911.05371"
     views = replace(VIEWS["simclr_small"], num_views=1)
+    capturable = True
     optim = OptimConfig(name="sgd", lr=0.05, lr_scaling="linear", weight_decay=1e-5)
     scaling: ClassVar[Mapping[str, str]] = {
         "num_clusters": "one for every 400 images, from 10 to 3,000"
@@ -82,8 +83,6 @@ class SeLa(Method):
         self.heads = nn.Linear(encoder.num_features, config.num_heads * count)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        if self.labels.due(batch.epoch):
-            self.assign(batch.epoch)
         labels = self.labels.classes[:, batch.index]  # [H, B]
         features = [self.encoder(view) for view in batch.views]
         losses = [labelling_loss(self.heads(f).float(), labels) for f in features]
@@ -91,6 +90,10 @@ class SeLa(Method):
             self.bank.store(batch.index, features[0].detach())
         loss = sum(losses[1:], losses[0]) / len(losses)
         return {"loss": loss, **self.labels.signs(labels[0])}
+
+    def before_forward(self, epoch: int) -> None:
+        if self.labels.due(epoch):
+            self.assign(epoch)
 
     @torch.no_grad()
     def assign(self, epoch: int) -> None:

@@ -80,6 +80,7 @@ class SwAV(Method):
     family = "clustering"
     paper = "Caron et al., NeurIPS 2020, arXiv 2006.09882"
     views = VIEWS["swav_small"]
+    capturable = True
     optim = OptimConfig(name="adamw", lr=2e-3, weight_decay=1e-4)
     scaling: ClassVar[Mapping[str, str]] = {
         "num_prototypes": "one for every 50 images, from 10 to 3,000",
@@ -108,14 +109,17 @@ class SwAV(Method):
         z = F.normalize(self.projector(features).float(), dim=1)  # [V B, D]
         with full_precision(z):
             scores = (z @ self.prototypes.float().T).chunk(num_views)  # [B, K] each
-            started = batch.progress >= self.config.queue_start
-            queue = self.queue if started else None
+            queue = self.queue if self.phase(batch.progress) else None
             codes = [self.codes(scores[t], t, queue) for t in range(2)]
             loss = swapped_prediction(scores, codes, self.config.temperature)
         z1, z2, *_ = z.detach().chunk(num_views)
         if queue is not None and self.training:
             queue.push(torch.cat([z1, z2], dim=1))
         return {"loss": loss, **embedding_signs(z1), **target_signs(codes[0])}
+
+    def phase(self, progress: float) -> bool:
+        """Whether there is a queue."""
+        return self.queue is not None and progress >= self.config.queue_start
 
     @torch.no_grad()
     def codes(self, scores: Tensor, view: int, queue: FeatureQueue | None) -> Tensor:

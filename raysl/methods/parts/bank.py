@@ -3,8 +3,8 @@
 Both are buffers that every worker updates with what all workers saw, in the order of their ranks,
 so they agree everywhere and with those of one worker that saw the joined batch.
 
-Update them after the backward pass, in `after_update`: a loss that was computed with `rows` needs
-them unchanged for its gradient. (Or compute it with a clone of `rows`.)
+A loss that was computed with `rows` needs them unchanged for its gradient: compute it with a clone
+of `rows`, or with some of them (`rows[index]`, which is a copy too).
 """
 
 import torch

@@ -56,7 +56,8 @@ class InstanceBank(nn.Module):
         v = v.to(rows.dtype)
         with full_precision(v):
             if negatives is None:
-                return F.cross_entropy(v @ rows.T / self.temperature, index)
+                # A copy: the bank may move on before the backward pass.
+                return F.cross_entropy(v @ rows.clone().T / self.temperature, index)
             own = (v * rows[index]).sum(dim=1) / self.temperature  # [B]
             others = v @ rows[negatives].T / self.temperature  # [B, m]
         return nce(own, others, self._log_mean_exp(others))
