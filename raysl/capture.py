@@ -16,6 +16,7 @@ from torch import Tensor
 from raysl.compiled import Forward
 from raysl.data.images import send
 from raysl.feed import METHOD, VIEWS, autocast, views_of
+from raysl.logged import Logged, logged
 from raysl.methods import Batch, Method
 from raysl.recipe import Recipe
 from raysl.rng import derive_seed
@@ -74,17 +75,15 @@ class CapturedStep:
         self.phase: Hashable = None
         self.num_updates = 0  # of the phase
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.outputs: dict[str, Tensor] = {}
+        self.outputs: Logged | None = None
         self.gradients: list[tuple[torch.nn.Parameter, Tensor]] = []
 
-    def run(
-        self, pixels: Tensor, index: Tensor, *, step: int, progress: float
-    ) -> dict[str, Tensor]:
-        """The method's outputs for the stored images uint8 [B, C, S, S] at `index` [B]."""
+    def run(self, pixels: Tensor, index: Tensor, *, step: int, progress: float) -> Logged:
+        """What the method logs of the stored images uint8 [B, C, S, S] at `index` [B]."""
         phase = self.method.phase(progress)
         if phase != self.phase:
             self.phase, self.num_updates = phase, 0
-            self.graph, self.outputs, self.gradients = None, {}, []
+            self.graph, self.outputs, self.gradients = None, None, []
         self.pixels.copy_(send(pixels, self.device))
         self.index.copy_(send(index, self.device))
         for purpose, generator in self.generators.items():
@@ -96,12 +95,13 @@ class CapturedStep:
         if self.graph is None:
             self._record(progress)
         assert self.graph is not None
+        assert self.outputs is not None
         self.graph.replay()
         for parameter, gradient in self.gradients:
             parameter.grad = gradient
         return self.outputs
 
-    def _forward_and_backward(self, progress: float) -> dict[str, Tensor]:
+    def _forward_and_backward(self, progress: float) -> Logged:
         views, own = self.generators.values()
         batch = Batch(
             views_of(self.recipe, self.pixels, views),
@@ -113,7 +113,7 @@ class CapturedStep:
         with autocast(self.recipe, self.device):
             outputs = self.forward(batch)
         outputs["loss"].backward()
-        return {name: value.detach() for name, value in outputs.items()}
+        return logged(outputs)
 
     def _record(self, progress: float) -> None:
         self.graph = torch.cuda.CUDAGraph()

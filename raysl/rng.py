@@ -26,6 +26,19 @@ def numpy_generator(seed: int, purpose: str, step: int = 0) -> np.random.Generat
     return np.random.default_rng(derive_seed(seed, purpose, step))
 
 
+def seed_default_generators(seed: int, device: torch.device | str) -> None:
+    """Seed the generators that dropout and the like draw from on the processor and on `device`.
+
+    torch.manual_seed does so for every kind of device, and for each that is not in use it writes
+    down where it was called from: 0.3 ms, where an update of a small encoder takes 1.5 on a GPU.
+    """
+    torch.default_generator.manual_seed(seed)
+    device = torch.device(device)
+    if device.type == "cuda":
+        number = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[number].manual_seed(seed)
+
+
 @contextmanager
 def global_seed(seed: int, purpose: str, step: int = 0) -> Iterator[None]:
     """Seed torch's global generators inside the block and restore them after it.

@@ -1,6 +1,5 @@
 """The training loop: one function for every method, on one device or as one DDP worker."""
 
-import time
 from collections.abc import Callable, Mapping
 
 import torch
@@ -14,11 +13,12 @@ from raysl.data.images import Images
 from raysl.data.prefetch import reading_ahead
 from raysl.data.subset import batch_indices
 from raysl.feed import VIEWS, autocast, make_batch
+from raysl.logged import RunningMeans, logged
 from raysl.methods import Method
 from raysl.optim import set_step
 from raysl.precision import fast_products
 from raysl.recipe import Recipe
-from raysl.rng import derive_seed, global_seed
+from raysl.rng import derive_seed, global_seed, seed_default_generators
 from raysl.state import ALONE, TrainState, World, initial_state
 from raysl.stopping import look, out_of_patience
 
@@ -68,7 +68,7 @@ def train(
     share = recipe.batch_size // world.size
     due_steps = shared_steps(recipe, num_steps)
     looks = recipe.early_stopping if validation is not None else None
-    means = _RunningMeans(device)
+    means = RunningMeans(state.step)
     captured = None
     if can_capture(method, device, world):
         captured = CapturedStep(
@@ -91,12 +91,13 @@ def train(
             step = state.step
             progress = step / num_steps
             # Dropout and the like draw from the global generator: make it a function of the step.
-            torch.manual_seed(derive_seed(recipe.seed, f"forward {world.rank}", step))
+            seed = derive_seed(recipe.seed, f"forward {world.rank}", step)
+            seed_default_generators(seed, device)
             set_step(optimizer, recipe.optim, step, num_steps)
             method.before_forward(step // max(1, len(images) // recipe.batch_size))
             index = index_of(step)
             if captured is not None:
-                outputs = captured.run(ready.read(index), index, step=step, progress=progress)
+                update = captured.run(ready.read(index), index, step=step, progress=progress)
             else:
                 batch = make_batch(
                     recipe,
@@ -111,6 +112,7 @@ def train(
                 with autocast(recipe, device):
                     outputs = forward(batch)
                 outputs["loss"].backward()
+                update = logged(outputs)
             if recipe.optim.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(method.parameters(), recipe.optim.clip_norm)
             method.before_update(progress)
@@ -118,7 +120,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             method.after_update((step + 1) / num_steps)
             state.step = step + 1
-            means.add(outputs, state.step)
+            means.add(update)
 
             looked = looks is not None and state.step % looks.every == 0
             if looked:
@@ -129,7 +131,7 @@ def train(
             if due or ending or means.seconds() > REPORT_SECONDS:
                 metrics = means.take()  # waits until a GPU has made these updates
                 seconds = means.seconds()
-                state.metrics = {name: float(v.detach()) for name, v in outputs.items()}
+                state.metrics = update.metrics
                 num_examples = means.num_steps * recipe.batch_size
                 state.seconds += seconds
                 state.num_examples += num_examples
@@ -139,7 +141,7 @@ def train(
                 if looked and state.best is not None:
                     metrics["val/loss"] = state.best["last_loss"]
                 report(state, metrics)
-                means.start()
+                means.start(state.step)
         if state.best is not None:
             method.load_state_dict(state.best["method"])
     return state
@@ -169,38 +171,3 @@ def shared_steps(recipe: Recipe, num_steps: int) -> frozenset[int]:
     """After which updates a report is due on every worker, whatever the clock says."""
     every = range(0, num_steps, max(1, num_steps // REPORTS))
     return frozenset({*every, *evaluation_steps(recipe, num_steps), num_steps} - {0})
-
-
-class _RunningMeans:
-    """Means of the logged scalars since the last report, kept on the device until one is due."""
-
-    def __init__(self, device: torch.device | str):
-        self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
-        self.start()
-
-    def start(self) -> None:
-        self.sum: Tensor | None = None  # of the scalars, in the order of `names`
-        self.num_steps = 0
-        self.started = time.perf_counter()
-
-    def seconds(self) -> float:
-        return max(time.perf_counter() - self.started, 1e-9)
-
-    def add(self, outputs: Mapping[str, Tensor], step: int) -> None:
-        values = torch.stack([value.detach().float() for value in outputs.values()])
-        self.names = tuple(outputs)
-        self.sum = values if self.sum is None else self.sum + values
-        self.num_steps += 1
-        bad = ~torch.isfinite(outputs["loss"].detach()) & (self.first_bad == 0)
-        self.first_bad = torch.where(bad, step, self.first_bad)
-
-    def take(self) -> dict[str, float]:
-        first_bad = int(self.first_bad)
-        if first_bad:
-            raise FloatingPointError(
-                f"The loss was not finite in update {first_bad}; lower optim.lr, raise "
-                "method.temperature, or set optim.clip_norm=1."
-            )
-        assert self.sum is not None
-        means = (self.sum / self.num_steps).tolist()
-        return {f"train/{name}": mean for name, mean in zip(self.names, means, strict=True)}

@@ -14,7 +14,17 @@ LAYERS = [
     {"evaluation"},
     {"methods"},
     {"recipe", "result"},
-    {"capture", "compiled", "feed", "signals", "state", "stopping", "train", "provenance"},
+    {
+        "capture",
+        "compiled",
+        "feed",
+        "logged",
+        "signals",
+        "state",
+        "stopping",
+        "train",
+        "provenance",
+    },
     {"trial"},
     {"study", "analysis", "progress"},
     {

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-import raysl.train
+from raysl.logged import RunningMeans
 from raysl.methods import METHODS
 from raysl.optim import Duration
 from raysl.recipe import EarlyStopping, Recipe
@@ -86,13 +86,13 @@ def test_a_loss_that_is_not_finite_fails_with_its_step_named(splits):
 
 def test_the_seconds_of_a_report_have_the_wait_for_the_device_in_them(splits, monkeypatch):
     """A GPU is handed updates faster than it makes them, and a report waits for what is left."""
-    take = raysl.train._RunningMeans.take
+    take = RunningMeans.take
 
     def take_late(means):
         time.sleep(0.2)
         return take(means)
 
-    monkeypatch.setattr(raysl.train._RunningMeans, "take", take_late)
+    monkeypatch.setattr(RunningMeans, "take", take_late)
     rates = []
     recipe = recipe_of("simclr", splits, steps=2)
     state = train(recipe, splits.train, report=lambda s, m: rates.append(m["images_per_second"]))
