@@ -81,15 +81,17 @@ def test_an_encoder_that_copies_from_the_host_is_not_captured():
 def test_replayed_updates_equal_updates_one_by_one(name, precision):
     """Same views, losses and weights, but for the order in which a GPU adds.
 
-    BEiT has two phases, and so two graphs.
+    BEiT has two phases, and so two graphs. Clusters of the second epoch's end may already differ:
+    what is rounded differently moves a row to another centroid.
     """
+    num_steps = 8 if METHODS[name].family == "clustering" else 20  # an epoch has 4
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=draw)
     images = tensor_images(pixels, torch.arange(64) % 4, classes=tuple("abcd"), name="noise")
     size = {"pool_size": 64} if METHODS[name].trains_on == "pool" else {}
     recipe = Recipe.create(
         name, dataset=images.digest, label_size=64, batch_size=16, precision=precision, **size
-    ).with_overrides({"duration": "20 steps", "optim.lr": 1e-4})
+    ).with_overrides({"duration": f"{num_steps} steps", "optim.lr": 1e-4})
 
     def losses():
         found = []
@@ -104,6 +106,6 @@ def test_replayed_updates_equal_updates_one_by_one(name, precision):
     replayed = losses()
     with mock.patch("raysl.train.can_capture", return_value=False):
         one_by_one = losses()
-    assert len(replayed) == 20
+    assert len(replayed) == num_steps
     tolerance = 1e-3 if precision == "float32" else 3e-2
     assert replayed == pytest.approx(one_by_one, rel=tolerance, abs=tolerance)
