@@ -4,6 +4,9 @@ import ctypes
 
 # Of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
+# For the environment of processes that have threads before raysl is imported, as Ray's workers:
+# their arenas stay, and each trial's thread would get another, which cannot keep large blocks.
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 TOP_PAD_BYTES = 2**28  # asked of the system at a time; only what is written to becomes real
 
 

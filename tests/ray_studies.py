@@ -71,12 +71,12 @@ def metrics_of(ledger: Ledger) -> dict[str, Mapping[str, float]]:
     return {digest: result.metrics for digest, result in ledger.results.items()}
 
 
-def once(action: Callable[[], None], *, number: int, attempt: int = 1) -> Callable[[Any], None]:
-    """Do it at the first report of that attempt at that trial."""
+def once(action: Callable[[], None], *, number: int) -> Callable[[Any], None]:
+    """Do it at the first report of that trial."""
     done = []
 
     def act(proposal) -> None:
-        if (proposal.number, proposal.attempt) == (number, attempt) and not done:
+        if proposal.number == number and not done:
             done.append(True)
             action()
 

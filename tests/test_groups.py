@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 from ray_processes import descendants, kill_one, leftovers
-from ray_studies import Watcher, ledger_of, metrics_of, study_of
+from ray_studies import Watcher, ledger_of, study_of
 
 from raysl.cluster import run_on_ray
 from raysl.cluster.group import Groups
@@ -25,9 +25,11 @@ from raysl.trial import CHECKPOINT_FILE
 DIVERGING = {"optim.name": "sgd", "optim.lr": 1e30, "optim.warmup": 0.0}
 
 
-def recipe_of(store: Path, *, seed: int = 0, steps: int = 4, **changes) -> Recipe:
+def recipe_of(
+    store: Path, *, method: str = "simclr", seed: int = 0, steps: int = 4, **changes
+) -> Recipe:
     recipe = Recipe.create(
-        "simclr", dataset=load_splits(store).digest, pool_size=16, label_size=30, batch_size=8
+        method, dataset=load_splits(store).digest, pool_size=16, label_size=30, batch_size=8
     )
     base = {"encoder.width": 8, "duration": f"{steps} steps", "seed": seed}
     return recipe.with_overrides({**base, **changes})
@@ -128,45 +130,40 @@ def test_workers_leave_when_no_trial_comes_and_none_is_accepted_then(task):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_trials_share_their_workers_and_equal_those_of_fresh_ones(store, tmp_path):
-    """SimCLR after MoCo, whose teacher and queue are buffers, and after itself."""
+def test_trials_of_a_study_share_their_workers(store, tmp_path):
     watcher = WorkerWatcher()
     study = study_of(store, arms=("moco", "simclr"), sizes=(32,), steps=20, workers=2)
-    kept = ledger_of(study, tmp_path / "kept", watcher)
-    run_on_ray(kept, num_cpus=2)
+    run_on_ray(ledger_of(study, tmp_path, watcher), num_cpus=2)
     assert [result.status for result in watcher.finishes] == ["ok"] * 4
     assert len(watcher.pids[0]) == 2
     assert watcher.pids == [watcher.pids[0]] * 4
-    alone = study_of(store, sizes=(32,), seeds=1, steps=20, workers=2)
-    fresh = ledger_of(alone, tmp_path / "fresh")
-    run_on_ray(fresh, num_cpus=2)
-    ((digest, metrics),) = metrics_of(fresh).items()
-    assert [r.digest for r in watcher.finishes].index(digest) > 0
-    assert metrics_of(kept)[digest] == metrics
     assert leftovers() == []
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_group_ends_with_a_failure_and_the_next_trial_has_another(store, tmp_path):
-    long = recipe_of(store, steps=2000)
+    """A trial gives the same in both: after MoCo, with its teacher and queue, and as the first."""
+    long, repeated = recipe_of(store, steps=2000), recipe_of(store, seed=1, steps=20)
     pids = []
 
-    def finish(recipe: Recipe, **shape) -> TrialResult:
-        running = Running(task_of(recipe, store, tmp_path, **shape), groups.run)
+    def finish(recipe: Recipe, directory: Path = tmp_path, **shape) -> TrialResult:
+        running = Running(task_of(recipe, store, directory, **shape), groups.run)
         running.thread.join(200)
         assert running.result is not None
         return running.result
 
     with session(address=None, num_cpus=2, groups=True):
         groups = Groups()
-        assert finish(recipe_of(store)).status == "ok"
+        assert finish(recipe_of(store, method="moco")).status == "ok"
+        later = finish(repeated)
+        assert later.status == "ok"
         pids.append(worker_pids())
 
         diverged = finish(recipe_of(store, **DIVERGING))
         assert diverged.status == "failed"
         assert "FloatingPointError: The loss was not finite in update" in diverged.error
-        assert finish(recipe_of(store, seed=1)).status == "ok"
+        assert finish(repeated, tmp_path / "fresh").metrics == later.metrics
         pids.append(worker_pids())
 
         running = Running(task_of(long, store, tmp_path), groups.run)

@@ -21,10 +21,12 @@ import ray._private.ray_logging
 from ray import _raylet
 
 from raysl.cpus import usable_cpus
+from raysl.memory import ONE_ARENA
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 * 2**20  # only recipes and results pass through it; Ray's least is 75 MiB
 SETTINGS = {
+    **ONE_ARENA,  # Ray's processes inherit it
     # Where a stop signal goes to the whole process group (systemd, Slurm), Ray's own processes end
     # at once, and the driver is ended by Ray this long after; trials go on from their checkpoints.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
@@ -112,7 +114,12 @@ def _join(address: str) -> None:
         ) from error
     set_token = "set RAY_AUTH_TOKEN_PATH to the token file that the cluster was started with."
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": ONE_ARENA},
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     except ray.exceptions.AuthenticationError as error:
         raise ValueError(f"There is no token for the cluster at {address}; {set_token}") from error
     except ConnectionError as error:
