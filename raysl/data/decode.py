@@ -67,7 +67,7 @@ def decode_stored(encoded: Sequence[np.ndarray], out: np.ndarray, *, threads: in
 
 def _decode_stored(encoded: Sequence[np.ndarray], out: np.ndarray) -> None:
     channels, height, width = out.shape[1:]
-    mode = "L" if channels == 1 else "RGB"
+    mode = _mode(channels)
     for content, pixels in zip(encoded, out, strict=True):
         data = content.copy().data  # by NumPy, which lets others run while pages come from a disk
         if data[:2] == JPEG_START:
@@ -77,6 +77,11 @@ def _decode_stored(encoded: Sequence[np.ndarray], out: np.ndarray) -> None:
             image = Image.open(io.BytesIO(data))
         array = np.asarray(image)  # [S, S] or [S, S, 3]
         pixels[:] = array.reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _mode(channels: int) -> str:
+    """Pillow's name of an image of so many channels."""
+    return "L" if channels == 1 else "RGB"
 
 
 def is_grey(encoded: Encoded) -> bool | None:
@@ -94,7 +99,7 @@ def is_grey(encoded: Encoded) -> bool | None:
 
 def to_8_bit(image: Image.Image, channels: int) -> Image.Image | str:
     """The image in mode L or RGB, or the reason why its values have no fixed range."""
-    mode = "L" if channels == 1 else "RGB"
+    mode = _mode(channels)
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
         low, high = values.min(), values.max()

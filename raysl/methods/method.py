@@ -111,7 +111,7 @@ class Method(nn.Module):
         """Between backward and the optimiser's step."""
 
     def after_update(self, progress: float) -> None:
-        """After the optimiser's step: moving averages."""
+        """After the optimiser's step: moving averages, normalised weights."""
 
     @property
     def evaluated(self) -> Encoder:
