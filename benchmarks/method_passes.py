@@ -52,6 +52,17 @@ def every_view(method: Method, batch: Batch) -> list[Pass]:
     return [Pass(method.encoder, torch.cat(group)) for group in groups if group]
 
 
+def one_by_one(method: Method, batch: Batch) -> list[Pass]:
+    """Each view by itself, as where batch norm must not see two views of an image together."""
+    return [Pass(method.encoder, view) for view in batch.views]
+
+
+def one_by_one_with_teacher(method: Method, batch: Batch) -> list[Pass]:
+    """Each view by itself, by the student and by the teacher."""
+    taught = [Pass(method.encoder, view, trained=False) for view in batch.views]
+    return [*one_by_one(method, batch), *taught]
+
+
 def with_teacher(method: Method, batch: Batch) -> list[Pass]:
     """All views by the student, those of full size by the teacher."""
     taught = Pass(method.encoder, torch.cat(list(global_views(batch.views))), trained=False)
@@ -139,12 +150,12 @@ NEEDED: dict[str, Needed] = {
     "simclr": every_view,
     "alignment_uniformity": every_view,
     "moco": one_each,
-    "mocov3": with_teacher,
+    "mocov3": one_by_one_with_teacher,
     "ressl": one_each,
     "barlow_twins": every_view,
     "vicreg": every_view,
-    "byol": with_teacher,
-    "simsiam": every_view,
+    "byol": one_by_one_with_teacher,
+    "simsiam": one_by_one,
     "dino": with_teacher,
     "dinov2": with_teacher,
     "deepcluster": every_view,

@@ -12,6 +12,7 @@ from raysl.methods.parts.contrast import (
     nt_xent,
     von_mises_fisher_weights,
 )
+from raysl.methods.parts.unit import unit_rows
 
 TEMPERATURES = [0.1, 0.5, 1.0]
 SIZES = [2, 5]
@@ -20,6 +21,10 @@ SIZES = [2, 5]
 def projections(size, seed=0, width=4):
     draw = torch.Generator().manual_seed(seed + size)
     return torch.randn(2, size, width, generator=draw, dtype=torch.float64)
+
+
+def cosines_of(z1, z2):
+    return cosines(unit_rows(torch.cat([z1, z2])))
 
 
 def terms(z1, z2):
@@ -62,7 +67,7 @@ def naive_hard(z1, z2, temperature, tau_plus, beta):
 
 
 def logits(z1, z2, temperature):
-    positive, negatives = cosines(z1, z2)
+    positive, negatives = cosines_of(z1, z2)
     return positive / temperature, negatives / temperature
 
 
@@ -78,7 +83,7 @@ def test_dcl_equals_the_equation(temperature, size):
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 3.0])
 def test_dclw_equals_the_equation(temperature, sigma):
     z1, z2 = projections(6)
-    weights = von_mises_fisher_weights(cosines(z1, z2)[0], sigma)
+    weights = von_mises_fisher_weights(cosines_of(z1, z2)[0], sigma)
     loss = decoupled(*logits(z1, z2, temperature), weights).mean()
     assert float(loss) == pytest.approx(naive_dcl(z1, z2, temperature, sigma), abs=1e-6)
 

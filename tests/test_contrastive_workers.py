@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-import torch.nn.functional as F
 
 from raysl.methods.parts.bank import FeatureBank, FeatureQueue
 from raysl.methods.parts.contrast import cosines
 from raysl.methods.parts.instances import InstanceBank
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.simclr import FIELDS, SimCLRConfig, contrastive_loss
 
 WORLD = 2
@@ -21,13 +21,13 @@ def gradient(loss, part):
     torch.manual_seed(0)
     z = torch.randn(2, SIZE, 4, dtype=torch.float64)[:, part].clone().requires_grad_()
     if loss in FIELDS:
-        contrastive_loss(*cosines(z[0], z[1]), SimCLRConfig(loss=loss)).backward()
+        contrastive_loss(*cosines(unit_rows(z).flatten(0, 1)), SimCLRConfig(loss=loss)).backward()
     else:
         num_negatives = 7 if loss == "nce" else None
         made = InstanceBank(9, 4, temperature=0.2, num_negatives=num_negatives).double()
         negatives = made.negatives(torch.Generator().manual_seed(0))
-        v = F.normalize(z.mean(dim=0), dim=1)
-        made(v, torch.arange(SIZE)[part] + 2, negatives).backward()
+        v = unit_rows(z)
+        made(v, torch.arange(SIZE)[part] + 2, negatives).sum().backward()
     return z.grad
 
 
@@ -40,7 +40,7 @@ def kept(part):
     for kind in (queue, small):
         kind.push(features)
         kind.push(features + 1)
-    return [bank.rows, queue.rows, queue.position, small.rows, small.position]
+    return [bank.rows, queue.rows, queue.num_stored, small.rows, small.num_stored]
 
 
 def _worker(rank, path, results):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from raysl.methods.parts.signs import embedding_signs, target_signs
+from raysl.methods.parts.unit import unit_rows
 
 
 def one_hot(classes, k):
@@ -17,7 +18,7 @@ def signs(targets):
 
 
 def spread(z):
-    return float(embedding_signs(z)["embedding_std"])
+    return float(embedding_signs(unit_rows(z))["embedding_std"])
 
 
 def test_one_embedding_for_all_images_has_no_spread():

@@ -28,6 +28,7 @@ from raysl.methods.parts.contrast import require_others
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.signs import embedding_signs
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.methods.parts.workers import gather
 from raysl.optim import OptimConfig
@@ -74,11 +75,11 @@ class AlignmentUniformity(Method):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("AlignmentUniformity", batch.views, 2)
-        z = self.projector(self.encoder(torch.cat(batch.views)))  # [2B, D]
-        x, y = (gather(F.normalize(part, dim=1)) for part in z.float().chunk(2))  # [N, D] each
+        z = unit_rows(self.projector(self.encoder(torch.cat(batch.views))).float())  # [2B, D]
+        x, y = (gather(part) for part in z.chunk(2))  # [N, D] each
         c = self.config
         align = alignment(x, y, c.alpha)
-        uniform = (uniformity(x, c.t) + uniformity(y, c.t)) / 2
+        uniform = uniformity(torch.stack([x, y]), c.t).mean()
         return {
             "loss": c.alignment * align + c.uniformity * uniform,
             "alignment": align,
@@ -90,14 +91,15 @@ class AlignmentUniformity(Method):
 def alignment(x: Tensor, y: Tensor, alpha: float) -> Tensor:
     """Mean of the distances of rows that belong together, to the power of alpha."""
     if alpha == 2:
-        return (x - y).square().sum(dim=1).mean()
+        return F.mse_loss(x, y, reduction="sum") / len(x)
     return (x - y).norm(dim=1).pow(alpha).mean()
 
 
 def uniformity(x: Tensor, t: float) -> Tensor:
-    """Log of the mean Gaussian potential of all pairs of normalised rows [N, D]; at most 0."""
-    itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
+    """Log of the mean Gaussian potential of all pairs of normalised rows [..., N, D]; at most 0."""
+    num_rows = x.shape[-2]
+    itself = torch.eye(num_rows, dtype=torch.bool, device=x.device)
     with full_precision(x):
-        logits = -t * (2 - 2 * x @ x.T)  # [N, N]
-    potential = logits.masked_fill(itself, float("-inf")).flatten().logsumexp(dim=0)
-    return potential - math.log(len(x) * (len(x) - 1))
+        logits = 2 * t * (x @ x.mT - 1)  # [..., N, N]
+    potential = logits.masked_fill(itself, float("-inf")).flatten(-2).logsumexp(dim=-1)
+    return potential - math.log(num_rows * (num_rows - 1))

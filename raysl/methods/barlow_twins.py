@@ -35,6 +35,7 @@ from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.signs import embedding_signs
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.methods.parts.workers import draw, gather, num_workers, summed, worker_rank
 from raysl.optim import OptimConfig
@@ -90,7 +91,7 @@ class BarlowTwins(Method):
         config = self.config
         embeddings = self.projector(self.encoder(torch.cat(batch.views))).float()  # [2B, D]
         with full_precision(embeddings):
-            z1, z2 = (standardise(z) for z in embeddings.chunk(2))
+            z1, z2 = standardise(embeddings.unflatten(0, (2, -1)))
             on_diagonal, off_diagonal = correlation_errors(z1, z2)
             loss = on_diagonal + config.redundancy * off_diagonal
         logged = {"invariance": on_diagonal, "redundancy": off_diagonal}
@@ -105,15 +106,15 @@ class BarlowTwins(Method):
         return {
             "loss": config.loss_scale * loss,
             **{name: value.detach() for name, value in logged.items()},
-            **embedding_signs(embeddings),
+            **embedding_signs(unit_rows(embeddings.detach())),
         }
 
 
 def standardise(z: Tensor) -> Tensor:
-    """Columns of mean 0 and variance 1 over the global batch; z [B, D], this worker's rows."""
-    size = num_workers() * len(z)
-    z = z - summed(z.sum(dim=0)) / size
-    variance = summed(z.square().sum(dim=0)) / size
+    """Columns of mean 0 and variance 1 over the global batch; z [..., B, D], this worker's rows."""
+    size = num_workers() * z.shape[-2]
+    z = z - summed(z.sum(dim=-2, keepdim=True)) / size
+    variance = summed(z.square().sum(dim=-2, keepdim=True)) / size
     return z * (variance + EPSILON).rsqrt()
 
 

@@ -31,6 +31,7 @@ from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.teacher import MOMENTUM_RULE, cosine, follow, momentum_of, teacher_of
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
@@ -87,7 +88,7 @@ class BYOL(Method):
             with torch.no_grad():
                 t1, t2 = (self.teacher(view) for view in batch.views)
         loss = regression_loss(p1, t2) + regression_loss(p2, t1)
-        return {"loss": loss, **embedding_signs(z1)}
+        return {"loss": loss, **embedding_signs(unit_rows(z1.detach().float()))}
 
     def after_update(self, progress: float) -> None:
         momentum = cosine(progress, self.momentum, 1.0)
@@ -96,4 +97,4 @@ class BYOL(Method):
 
 def regression_loss(p: Tensor, t: Tensor) -> Tensor:
     """The mean over rows of |p - t|^2 of normalised p and t, [B, D] each; 0 to 4."""
-    return 2 - 2 * F.cosine_similarity(p.float(), t.float(), dim=1).mean()
+    return F.mse_loss(unit_rows(p.float()), unit_rows(t.float()), reduction="sum") / len(p)

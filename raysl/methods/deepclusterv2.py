@@ -39,6 +39,7 @@ from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.kmeans import IGNORED, kmeans
 from raysl.methods.parts.labels import PseudoLabels, num_clusters
 from raysl.methods.parts.signs import embedding_signs
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import each_view, require_global_views
 from raysl.methods.parts.workers import common_generator
 from raysl.optim import OptimConfig
@@ -97,7 +98,7 @@ class DeepClusterV2(Method):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_global_views("DeepClusterV2", batch.views)
         features = torch.cat(each_view(self.encoder, batch.views))
-        z = F.normalize(self.projector(features).float(), dim=1)  # [V B, D]
+        z = unit_rows(self.projector(features).float())  # [V B, D]
         labels = self.labels.classes[:, batch.index]  # [H, B]
         with full_precision(z):
             loss = prediction_loss(z, self.centroids.float(), labels, self.config.temperature)

@@ -48,6 +48,7 @@ from raysl.methods.parts.dino_head import (
 from raysl.methods.parts.dino_losses import across_views
 from raysl.methods.parts.signs import embedding_signs, target_signs
 from raysl.methods.parts.teacher import cosine, follow, momentum_of
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import each_view, require_global_views
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
@@ -131,7 +132,7 @@ class DINO(Method):
         )
         return {
             "loss": loss,
-            **embedding_signs(features[0]),
+            **embedding_signs(unit_rows(features[0].detach().float())),
             **target_signs(targets),
         }
 

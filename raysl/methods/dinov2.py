@@ -49,6 +49,7 @@ from raysl.methods.parts.masks import require_range
 from raysl.methods.parts.signs import embedding_signs, target_signs
 from raysl.methods.parts.teacher import cosine, follow, momentum_of
 from raysl.methods.parts.tokens import patches_a_side, require_vit
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import each_view, require_global_views
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
@@ -173,7 +174,7 @@ class DINOv2(Method):
             "dino": dino,
             "ibot": ibot,
             "koleo": koleo,
-            **embedding_signs(class_token[: len(views[0])]),
+            **embedding_signs(unit_rows(class_token[: len(views[0])].detach().float())),
             **target_signs(targets),
         }
 

@@ -41,6 +41,7 @@ from raysl.methods.parts.tokens import (
     require_vit,
     run_blocks,
 )
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.optim import OptimConfig
 from raysl.rng import generator
@@ -126,7 +127,7 @@ class IJEPA(Method):
             targets.flatten(0, 1),
         ).unflatten(0, (-1, num_targets))  # [B, T, M, D]
         loss = distance(predicted.float(), wanted, self.config.loss)
-        return {"loss": loss, **embedding_signs(whole.mean(dim=1))}
+        return {"loss": loss, **embedding_signs(unit_rows(whole.mean(dim=1)))}
 
     def blocks_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         c, images = self.config, batch.views[0]

@@ -33,6 +33,7 @@ from raysl.methods.parts.fields import require
 from raysl.methods.parts.queue_size import default_queue_size
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.teacher import MOMENTUM_RULE, follow, momentum_of, teacher_of
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.optim import OptimConfig
 from raysl.precision import full_precision
@@ -91,9 +92,9 @@ class MoCo(Method):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("MoCo", batch.views, 2)
-        query = self.projector(self.encoder(batch.views[0])).float()  # [B, D]
+        query = unit_rows(self.projector(self.encoder(batch.views[0])).float())  # [B, D]
         with torch.no_grad():
-            key = F.normalize(self.teacher(batch.views[1]).float(), dim=1)  # [B, D]
+            key = unit_rows(self.teacher(batch.views[1]).float())  # [B, D]
         negatives = self.queue.rows.float().clone()  # [K, D], for the backward pass
         loss, accuracy = info_nce(query, key, negatives, self.config.temperature)
         if self.training:
@@ -110,9 +111,8 @@ def info_nce(
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE of queries [B, D] with their keys [B, D] and negatives [K, D]; top-1 in percent.
 
-    Queries are normalised here, keys and negatives were.
+    All are normalised.
     """
-    query = F.normalize(query, dim=1)
     positive = (query * key).sum(dim=1, keepdim=True)  # [B, 1]
     with full_precision(query):
         logits = torch.cat([positive, query @ negatives.T], dim=1) / temperature  # [B, 1 + K]

@@ -33,6 +33,7 @@ from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.teacher import MOMENTUM_RULE, cosine, follow, momentum_of, teacher_of
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.methods.parts.workers import gather, worker_rank
 from raysl.optim import OptimConfig
@@ -103,7 +104,7 @@ class MoCoV3(Method):
         return {
             "loss": loss1 + loss2,
             "contrast_top1": (accuracy1 + accuracy2) / 2,
-            **embedding_signs(z1),
+            **embedding_signs(unit_rows(z1.detach().float())),
         }
 
     def after_update(self, progress: float) -> None:
@@ -119,7 +120,7 @@ def head(num_features: int, widths: tuple[int, ...]) -> nn.Sequential:
 def contrast(q: Tensor, k: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """ctr of this worker's q [B, D] with all workers' k [N, D], and its top-1 in percent."""
     with full_precision(q):
-        logits = F.normalize(q, dim=1) @ F.normalize(k, dim=1).T / temperature  # [B, N]
+        logits = unit_rows(q) @ unit_rows(k).T / temperature  # [B, N]
     own = torch.arange(len(q), device=q.device) + worker_rank() * len(q)
     accuracy = (logits.detach().argmax(dim=1) == own).float().mean() * 100
     return 2 * temperature * F.cross_entropy(logits, own), accuracy

@@ -33,6 +33,7 @@ from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.instances import InstanceBank, Loss, require_instances
 from raysl.methods.parts.signs import embedding_signs
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
@@ -89,16 +90,15 @@ class NPID(Method):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("NPID", batch.views, 1)
-        v = self.projector(self.encoder(batch.views[0])).float()  # [B, D]
-        signs = embedding_signs(v)
-        v = F.normalize(v, dim=1)
+        v = unit_rows(self.projector(self.encoder(batch.views[0])).float())  # [B, D]
         loss = self.instances(v, batch.index, self.instances.negatives(batch.generator))
-        moved = (v - self.instances.bank.rows[batch.index]).square().sum(dim=1).mean()
+        rows = self.instances.bank.rows[batch.index]
+        moved = F.mse_loss(v, rows, reduction="sum") / len(v)
         if self.config.proximal:
             loss = loss + self.config.proximal * moved
         if self.training:
             self.instances.bank.mix(batch.index, v.detach(), self.config.bank_momentum)
-        return {"loss": loss, "bank_distance": moved.detach(), **signs}
+        return {"loss": loss, "bank_distance": moved.detach(), **embedding_signs(v)}
 
 
 def default_negatives(num_examples: int) -> int:

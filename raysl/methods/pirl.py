@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Generator, Tensor, nn
 
@@ -37,6 +36,7 @@ from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.instances import InstanceBank, Loss, require_instances
 from raysl.methods.parts.signs import embedding_signs
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.methods.parts.workers import draw
 from raysl.optim import OptimConfig
@@ -104,13 +104,14 @@ class PIRL(Method):
         view, other = batch.views
         tiles = shuffled_tiles(other, self.tile, batch.generator)  # [B, 9, C, T, T]
         parts = self.tile_head(self.encoder(tiles.flatten(0, 1)))  # [9B, D]
-        g = F.normalize(self.puzzle_head(parts.unflatten(0, tiles.shape[:2]).flatten(1)).float())
-        f = F.normalize(self.view_head(self.encoder(view)).float())  # [B, D]
+        g = self.puzzle_head(parts.unflatten(0, tiles.shape[:2]).flatten(1))
+        f = self.view_head(self.encoder(view))
+        both = unit_rows(torch.stack([g, f]).float())  # [2, B, D]
         negatives = self.instances.negatives(batch.generator)
-        puzzle_loss = self.instances(g, batch.index, negatives)
-        view_loss = self.instances(f, batch.index, negatives)
+        puzzle_loss, view_loss = self.instances(both, batch.index, negatives)
+        f = both[1].detach()
         if self.training:
-            self.instances.bank.mix(batch.index, f.detach(), self.config.bank_momentum)
+            self.instances.bank.mix(batch.index, f, self.config.bank_momentum)
         share = self.config.jigsaw
         return {
             "loss": share * puzzle_loss + (1 - share) * view_loss,

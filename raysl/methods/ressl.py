@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raysl.encoder import Encoder
@@ -33,6 +32,7 @@ from raysl.methods.parts.fields import require
 from raysl.methods.parts.queue_size import default_queue_size
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.teacher import MOMENTUM_RULE, follow, momentum_of, teacher_of
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.optim import OptimConfig
 from raysl.precision import full_precision
@@ -94,9 +94,9 @@ class ReSSL(Method):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("ReSSL", batch.views, 2)
         strong, weak = batch.views
-        z = self.projector(self.encoder(strong)).float()  # [B, D]
+        z = unit_rows(self.projector(self.encoder(strong)).float())  # [B, D]
         with torch.no_grad():
-            k = F.normalize(self.teacher(weak).float(), dim=1)  # [B, D]
+            k = unit_rows(self.teacher(weak).float())  # [B, D]
         earlier = self.queue.rows.float().clone()  # [K, D], for the backward pass
         loss, targets = relation_loss(
             z,
@@ -120,9 +120,9 @@ def relation_loss(
 ) -> tuple[Tensor, Tensor]:
     """The loss of z [B, D] given k [B, D] and earlier [K, D], and the targets [B, K].
 
-    z is normalised here, k and earlier were.
+    All are normalised.
     """
     with full_precision(z):
         targets = (k @ earlier.T / teacher_temperature).softmax(dim=1)
-        logits = F.normalize(z, dim=1) @ earlier.T / student_temperature
-    return -(targets * logits.log_softmax(dim=1)).sum(dim=1).mean(), targets
+        logits = z @ earlier.T / student_temperature
+    return -(targets * logits.log_softmax(dim=1)).sum() / len(z), targets

@@ -47,6 +47,7 @@ from raysl.methods.parts.contrast import (
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.signs import embedding_signs
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
@@ -116,8 +117,8 @@ class SimCLR(Method):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("SimCLR", batch.views, 2)
-        z = self.projector(self.encoder(torch.cat(batch.views)))  # [2B, D]
-        positive, negatives = cosines(*z.float().chunk(2))
+        z = unit_rows(self.projector(self.encoder(torch.cat(batch.views))).float())  # [2B, D]
+        positive, negatives = cosines(z)
         return {
             "loss": contrastive_loss(positive, negatives, self.config),
             "contrast_top1": top1(positive, negatives),

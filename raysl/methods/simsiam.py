@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raysl.encoder import Encoder
@@ -29,6 +28,7 @@ from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp
 from raysl.methods.parts.signs import embedding_signs
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
@@ -86,13 +86,12 @@ class SimSiam(Method):
         require_views("SimSiam", batch.views, 2)
         z1, z2 = (self.projector(self.encoder(view)) for view in batch.views)  # [B, D] each
         p1, p2 = self.predictor(z1), self.predictor(z2)
-        signs = embedding_signs(z1)
         if self.config.stop_gradient:
             z1, z2 = z1.detach(), z2.detach()
         loss = (distance(p1, z2) + distance(p2, z1)) / 2
-        return {"loss": loss, **signs}
+        return {"loss": loss, **embedding_signs(unit_rows(z1.detach().float()))}
 
 
 def distance(p: Tensor, z: Tensor) -> Tensor:
     """The mean over rows of the negative cosine of p and z, [B, D] each; -1 to 1."""
-    return -F.cosine_similarity(p.float(), z.float(), dim=1).mean()
+    return -(unit_rows(p.float()) * unit_rows(z.float())).sum() / len(p)

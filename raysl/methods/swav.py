@@ -41,6 +41,7 @@ from raysl.methods.parts.kmeans import own_share
 from raysl.methods.parts.labels import num_clusters
 from raysl.methods.parts.signs import embedding_signs, target_signs
 from raysl.methods.parts.sinkhorn import sinkhorn
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import each_view, require_global_views
 from raysl.optim import OptimConfig
 from raysl.precision import full_precision
@@ -106,7 +107,7 @@ class SwAV(Method):
         require_global_views("SwAV", batch.views)
         num_views = len(batch.views)
         features = torch.cat(each_view(self.encoder, batch.views))
-        z = F.normalize(self.projector(features).float(), dim=1)  # [V B, D]
+        z = unit_rows(self.projector(features).float())  # [V B, D]
         with full_precision(z):
             scores = (z @ self.prototypes.float().T).chunk(num_views)  # [B, K] each
             queue = self.queue if self.phase(batch.progress) else None
@@ -129,7 +130,7 @@ class SwAV(Method):
             return plain
         earlier = queue.rows[own_share()].float().chunk(2, dim=1)[view]
         joined = torch.cat([earlier @ self.prototypes.float().T, scores])
-        full = queue.num_stored == len(queue.rows)
+        full = queue.num_stored >= len(queue.rows)
         return torch.where(full, self.balanced(joined)[-len(scores) :], plain)
 
     def balanced(self, scores: Tensor) -> Tensor:
@@ -142,7 +143,7 @@ class SwAV(Method):
 
     @torch.no_grad()
     def after_update(self, progress: float) -> None:
-        self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
+        self.prototypes.copy_(unit_rows(self.prototypes))
 
 
 def swapped_prediction(

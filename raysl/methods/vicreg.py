@@ -34,6 +34,7 @@ from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.signs import embedding_signs
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
 from raysl.methods.parts.workers import num_workers, summed
 from raysl.optim import OptimConfig
@@ -84,10 +85,9 @@ class VICReg(Method):
         require_views("VICReg", batch.views, 2)
         embeddings = self.projector(self.encoder(torch.cat(batch.views))).float()  # [2B, D]
         with full_precision(embeddings):
-            z1, z2 = embeddings.chunk(2)
-            invariance = F.mse_loss(z1, z2)
-            (v1, c1), (v2, c2) = penalties(z1), penalties(z2)
-            variance, covariance = (v1 + v2) / 2, c1 + c2
+            invariance = F.mse_loss(*embeddings.chunk(2))
+            variances, covariances = penalties(embeddings.unflatten(0, (2, -1)))  # [2] each
+            variance, covariance = variances.mean(), covariances.sum()
         loss = (
             self.config.invariance * invariance
             + self.config.variance * variance
@@ -98,15 +98,15 @@ class VICReg(Method):
             "invariance": invariance.detach(),
             "variance": variance.detach(),
             "covariance": covariance.detach(),
-            **embedding_signs(embeddings),
+            **embedding_signs(unit_rows(embeddings.detach())),
         }
 
 
 def penalties(z: Tensor) -> tuple[Tensor, Tensor]:
-    """v(z) and c(z) of the global batch; z [B, D], this worker's rows."""
-    size = num_workers() * len(z)
-    z = z - summed(z.sum(dim=0)) / size
-    covariances = summed(z.T @ z) / (size - 1)  # [D, D]
-    variances = covariances.diagonal()
-    repeated = covariances.square().sum() - variances.square().sum()
-    return F.relu(1 - (variances + EPSILON).sqrt()).mean(), repeated / z.shape[1]
+    """v(z) and c(z) [...] of the global batch; z [..., B, D], this worker's rows."""
+    size = num_workers() * z.shape[-2]
+    z = z - summed(z.sum(dim=-2, keepdim=True)) / size
+    covariances = summed(z.mT @ z) / (size - 1)  # [..., D, D]
+    variances = covariances.diagonal(dim1=-2, dim2=-1)
+    repeated = covariances.square().sum(dim=(-2, -1)) - variances.square().sum(dim=-1)
+    return F.relu(1 - (variances + EPSILON).sqrt()).mean(dim=-1), repeated / z.shape[-1]

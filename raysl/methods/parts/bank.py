@@ -42,20 +42,17 @@ class FeatureQueue(nn.Module):
     """The last `size` features, random and normalised at first."""
 
     rows: Tensor  # [size, width]
-    position: Tensor  # int64, where the next one goes
-    num_stored: Tensor  # int64, at most `size`: rows that are not random any more
+    num_stored: Tensor  # int64, so far; once there are `size`, no row is random any more
 
     def __init__(self, size: int, width: int):
         super().__init__()
         self.register_buffer("rows", F.normalize(torch.randn(size, width), dim=1))
-        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
         self.register_buffer("num_stored", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def push(self, features: Tensor) -> None:
         """Replace the oldest rows by all workers' features [B, width]; the last of too many."""
         features = gather(features.to(self.rows.dtype))[-len(self.rows) :]
-        places = torch.arange(len(features), device=self.rows.device) + self.position
+        places = torch.arange(len(features), device=self.rows.device) + self.num_stored
         self.rows[places % len(self.rows)] = features
-        self.position.add_(len(features)).remainder_(len(self.rows))
-        self.num_stored.add_(len(features)).clamp_(max=len(self.rows))
+        self.num_stored.add_(len(features))

@@ -6,29 +6,28 @@ of the joined batch, `negatives` [R, 2N - 2]; each loss is a value for each of t
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from raysl.methods.parts.workers import averaged, gather, worker_rank
 from raysl.precision import full_precision
 
 
-def cosines(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+def cosines(z: Tensor) -> tuple[Tensor, Tensor]:
     """Of this worker's views with the global batch: [2B] with the other view, [2B, 2N - 2].
 
-    z1, z2: float [B, D], not normalised, row i of both from one image; z1's rows come first.
+    z: float [2B, D], normalised, rows i and B + i from one image.
     """
-    z1, z2 = F.normalize(z1, dim=1), F.normalize(z2, dim=1)
-    all1, all2 = gather(z1), gather(z2)  # [N, D] each, N = workers * B
-    everything = torch.cat([all1, all2]).T
-    own = torch.arange(len(z1), device=z1.device) + worker_rank() * len(z1)
+    everything = gather(z)  # [2N, D], N = workers * B
+    num_images, before = len(z) // 2, worker_rank() * len(z)
+    own = torch.arange(before, before + num_images, device=z.device)
     first = own.repeat(2)[:, None]  # columns of the image's own views: itself and its partner
-    second = first + len(all1)
-    others = torch.arange(2 * len(all1) - 2, device=z1.device).expand(2 * len(z1), -1)
+    second = first + num_images
+    others = torch.arange(len(everything) - 2, device=z.device)
     others = others + (others >= first)
     others = others + (others >= second)
-    with full_precision(z1):
-        negatives = (torch.cat([z1, z2]) @ everything).gather(1, others)
+    with full_precision(z):
+        negatives = (z @ everything.T).gather(1, others)
+    z1, z2 = z.chunk(2)
     return (z1 * z2).sum(dim=1).repeat(2), negatives
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.sinkhorn import sinkhorn
 from raysl.methods.parts.teacher import MOMENTUM_RULE, Copied, teacher_of
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.workers import summed
 from raysl.precision import full_precision
 
@@ -53,7 +54,7 @@ class DinoHead(nn.Module):
         z = self.mlp(features)
         with full_precision(z):  # a bfloat16 cosine is off by a tenth of the teacher's temperature
             prototypes = self.prototypes.weight
-            rows = F.normalize(torch.cat([z.to(prototypes.dtype), prototypes]), dim=1)
+            rows = unit_rows(torch.cat([z.to(prototypes.dtype), prototypes]))
             return F.linear(*rows.split([len(z), len(prototypes)]))
 
     def rest_prototypes(self) -> None:

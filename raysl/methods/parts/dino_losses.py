@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raysl.methods.parts.tokens import chosen
+from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.workers import gather, worker_rank
 from raysl.precision import full_precision
 
@@ -39,7 +40,7 @@ def koleo_loss(z: Tensor) -> Tensor:
 
     z: [V, B, D], normalised here; rows are those of all workers.
     """
-    z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=2)
+    z = unit_rows(z if z.dtype == torch.float64 else z.float())
     everything = gather(z.transpose(0, 1)).transpose(0, 1)  # [V, N, D]
     with torch.no_grad(), full_precision(z):
         cosines = z @ everything.mT

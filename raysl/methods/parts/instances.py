@@ -51,31 +51,36 @@ class InstanceBank(nn.Module):
         )
 
     def forward(self, v: Tensor, index: Tensor, negatives: Tensor | None) -> Tensor:
-        """The loss of normalised features v [B, D] of the images `index`, a mean."""
+        """The loss of normalised features v [..., B, D] of the images `index` [B], means [...]."""
         rows = self.bank.rows
-        v = v.to(rows.dtype)
+        v = v.to(rows.dtype) / self.temperature
         with full_precision(v):
             if negatives is None:
                 # A copy: the bank may move on before the backward pass.
-                return F.cross_entropy(v @ rows.clone().T / self.temperature, index)
-            own = (v * rows[index]).sum(dim=1) / self.temperature  # [B]
-            others = v @ rows[negatives].T / self.temperature  # [B, m]
+                logits = (v @ rows.clone().T).flatten(0, -2)
+                classes = index.expand(v.shape[:-1]).flatten()
+                losses = F.cross_entropy(logits, classes, reduction="none")
+                return losses.view(v.shape[:-1]).mean(dim=-1)
+            own = (v * rows[index]).sum(dim=-1)  # [..., B]
+            others = v @ rows[negatives].T  # [..., B, m]
         return nce(own, others, self._log_mean_exp(others))
 
     @torch.no_grad()
     def _log_mean_exp(self, logits: Tensor) -> Tensor:
         """Over all drawn rows and all workers."""
         highest = 1 / self.temperature  # of cosines
-        return averaged((logits - highest).exp().mean()).log() + highest
+        return averaged((logits - highest).exp().mean(dim=(-2, -1))).log() + highest
 
 
 def nce(own: Tensor, others: Tensor, log_mean_exp: Tensor) -> Tensor:
-    """The module's NCE loss of logits [B] of the images' own rows and [B, m] of drawn ones.
+    """The module's NCE loss, of logits of the images' own rows [..., B] and of drawn ones
+    [..., B, m].
 
-    log_mean_exp: log(Z / n), so that h(j) is the sigmoid of logit - log(Z / n) - log(m).
+    log_mean_exp: log(Z / n) [...], so that h(j) is the sigmoid of logit - log(Z / n) - log(m).
     """
-    shift = log_mean_exp + math.log(others.shape[1])
-    return (F.softplus(shift - own) + F.softplus(others - shift).sum(dim=1)).mean()
+    shift = (log_mean_exp + math.log(others.shape[-1]))[..., None]
+    told = F.softplus(shift - own) + F.softplus(others - shift[..., None]).sum(dim=-1)
+    return told.mean(dim=-1)
 
 
 def require_instances(config: Any) -> None:

@@ -3,7 +3,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from raysl.precision import full_precision
@@ -11,44 +10,33 @@ from raysl.precision import full_precision
 FEWEST = 8  # rows; fewer cannot take up more than a few directions, whatever their encoder
 
 
-def embedding_signs(z: Tensor) -> dict[str, Tensor]:
-    """What joint-embedding methods log of embeddings [B, D]: "embedding_std", "embedding_rank".
+@torch.no_grad()
+def embedding_signs(rows: Tensor) -> dict[str, Tensor]:
+    """What joint-embedding methods log of their embeddings, as unit vectors [B, D]:
+
+    embedding_std: their standard deviation over the batch, times sqrt(D). 1 if they spread over
+    the whole sphere, 0 if all are one (Chen and He, "Exploring Simple Siamese Representation
+    Learning", CVPR 2021, section 4.1).
+    embedding_rank: how many directions they take up, see `participation`.
 
     A batch norm after the projector hides a collapse from the first alone: it cannot give one
     point, but it gives a line through 0, with most images on one side.
     """
-    rows = directions(z)
-    signs = {"embedding_std": embedding_std(rows)}
-    if len(z) >= FEWEST:
-        signs["embedding_rank"] = embedding_rank(rows)
+    std, mean = torch.std_mean(rows, dim=0, correction=0)
+    signs = {"embedding_std": std.mean() * math.sqrt(rows.shape[1])}
+    if len(rows) >= FEWEST:
+        signs["embedding_rank"] = participation(rows, mean)
     return signs
 
 
-@torch.no_grad()
-def directions(z: Tensor) -> Tensor:
-    """The embeddings [B, D] as unit vectors."""
-    return F.normalize(z.detach().float(), dim=1)
-
-
-@torch.no_grad()
-def embedding_std(rows: Tensor) -> Tensor:
-    """Standard deviation over the batch of unit vectors [B, D], times sqrt(D).
-
-    1 if they spread over the whole sphere, 0 if all are one (Chen and He, "Exploring Simple Siamese
-    Representation Learning", CVPR 2021, section 4.1).
-    """
-    return rows.std(dim=0, correction=0).mean() * math.sqrt(rows.shape[1])
-
-
-@torch.no_grad()
-def embedding_rank(rows: Tensor) -> Tensor:
-    """How many directions unit vectors [B, D] take up: 1 on a line through 0, at most D.
+def participation(rows: Tensor, mean: Tensor) -> Tensor:
+    """How many directions rows [B, D] of that mean take up: 1 on a line through 0, at most D.
 
     The participation ratio (sum of e)^2 / sum of e^2 over the eigenvalues e of their second
     moments, about 0 or about their mean, whichever is larger: the first alone is 1 for a narrow
     cone, and the second for a cone that is long in one direction; neither has collapsed.
     """
-    both = torch.stack([rows, rows - rows.mean(dim=0)])  # [2, B, D]
+    both = torch.stack([rows, rows - mean])  # [2, B, D]
     with full_precision(rows):
         gram = both @ both.mT if len(rows) < rows.shape[1] else both.mT @ both
     trace = gram.diagonal(dim1=1, dim2=2).sum(dim=1)

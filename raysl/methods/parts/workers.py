@@ -66,7 +66,7 @@ def summed(x: Tensor) -> Tensor:
 
 def averaged(x: Tensor) -> Tensor:
     """The mean of all workers' x, with gradient as `summed`."""
-    return summed(x) / num_workers()
+    return summed(x) / num_workers() if num_workers() > 1 else x
 
 
 def draw(generator: Generator, batch_size: int, *shape: int) -> Tensor:
