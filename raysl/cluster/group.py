@@ -11,8 +11,8 @@ import ray.train
 import ray.train.torch
 from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
+from raysl.cluster.loop import work
 from raysl.cluster.mailbox import Mailbox, Reply, calls_at_once
-from raysl.cluster.rank import work
 from raysl.cluster.running import Running
 from raysl.cluster.task import Task
 from raysl.recipe import Recipe
