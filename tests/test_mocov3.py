@@ -28,14 +28,14 @@ def naive_contrast(queries, keys, temperature):
 def test_the_contrast_equals_the_equation(temperature, size):
     draw = torch.Generator().manual_seed(size)
     q, k = torch.randn(2, size, 5, generator=draw, dtype=torch.float64)
-    loss, _ = contrast(q, k, temperature)
+    loss, _ = contrast(q[None], k[None], temperature)
     assert float(loss) == pytest.approx(naive_contrast(q, k, temperature), abs=1e-6)
 
 
 def test_equal_projections_give_the_log_of_the_batch_and_orthogonal_ones_their_known_value():
     same = torch.ones(6, 4)
-    assert float(contrast(same, same, 0.5)[0]) == pytest.approx(math.log(6), abs=1e-6)
-    loss, accuracy = contrast(torch.eye(4), 2 * torch.eye(4), 0.5)
+    assert float(contrast(same[None], same[None], 0.5)[0]) == pytest.approx(math.log(6), abs=1e-6)
+    loss, accuracy = contrast(torch.eye(4)[None], 2 * torch.eye(4)[None], 0.5)
     assert float(loss) == pytest.approx(-2 + math.log(math.exp(2) + 3), abs=1e-6)
     assert float(accuracy) == 100.0
 

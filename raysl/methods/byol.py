@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
-from raysl.methods.parts.heads import mlp
+from raysl.methods.parts.heads import by_view, mlp
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.teacher import MOMENTUM_RULE, cosine, follow, momentum_of, teacher_of
 from raysl.methods.parts.unit import unit_rows
@@ -75,20 +75,19 @@ class BYOL(Method):
         super().__init__(config, encoder, **sizes)
         hidden, width = config.hidden or 2 * encoder.num_features, config.width
         self.projector = mlp(encoder.num_features, (hidden, width))
-        self.predictor = mlp(width, (hidden, width)) if config.predictor else nn.Identity()
-        self.teacher = teacher_of(nn.Sequential(encoder, self.projector))
+        self.predictor = mlp(width, (hidden, width)) if config.predictor else nn.Sequential()
+        self.teacher = teacher_of(nn.Sequential(encoder, *self.projector))
         self.momentum = momentum_of(config.momentum, 0.996, sizes["num_steps"])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("BYOL", batch.views, 2)
-        z1, z2 = (self.projector(self.encoder(view)) for view in batch.views)  # [B, D] each
-        p1, p2 = self.predictor(z1), self.predictor(z2)
-        t1, t2 = z1, z2
+        z = by_view([self.encoder, *self.projector], batch.views)  # [2, B, D]
+        p, t = by_view(self.predictor, z), z
         if self.config.stop_gradient:
             with torch.no_grad():
-                t1, t2 = (self.teacher(view) for view in batch.views)
-        loss = regression_loss(p1, t2) + regression_loss(p2, t1)
-        return {"loss": loss, **embedding_signs(unit_rows(z1.detach().float()))}
+                t = by_view(self.teacher, batch.views)
+        loss = 2 * regression_loss(p, t.flip(0))
+        return {"loss": loss, **embedding_signs(unit_rows(z[0].detach().float()))}
 
     def after_update(self, progress: float) -> None:
         momentum = cosine(progress, self.momentum, 1.0)
@@ -96,5 +95,5 @@ class BYOL(Method):
 
 
 def regression_loss(p: Tensor, t: Tensor) -> Tensor:
-    """The mean over rows of |p - t|^2 of normalised p and t, [B, D] each; 0 to 4."""
-    return F.mse_loss(unit_rows(p.float()), unit_rows(t.float()), reduction="sum") / len(p)
+    """The mean over rows of |p - t|^2 of normalised p and t, [..., D] each; 0 to 4."""
+    return F.mse_loss(unit_rows(p.float()), unit_rows(t.float())) * p.shape[-1]

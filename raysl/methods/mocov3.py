@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
-from raysl.methods.parts.heads import mlp
+from raysl.methods.parts.heads import batch_norm, by_view, mlp
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.teacher import MOMENTUM_RULE, cosine, follow, momentum_of, teacher_of
 from raysl.methods.parts.unit import unit_rows
@@ -90,21 +90,20 @@ class MoCoV3(Method):
         hidden, width = config.hidden or 2 * encoder.num_features, config.width
         self.projector = head(encoder.num_features, (*[hidden] * num_hidden, width))
         self.predictor = head(width, (hidden, width))
-        self.teacher = teacher_of(nn.Sequential(encoder, self.projector))
+        self.teacher = teacher_of(nn.Sequential(encoder, *self.projector))
         self.momentum = momentum_of(config.momentum, 0.99, sizes["num_steps"])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("MoCo v3", batch.views, 2)
-        z1, z2 = (self.projector(self.encoder(view)) for view in batch.views)  # [B, D] each
-        q1, q2 = self.predictor(z1).float(), self.predictor(z2).float()
+        z = by_view([self.encoder, *self.projector], batch.views)  # [2, B, D]
+        q = by_view(self.predictor, z)
         with torch.no_grad():
-            k1, k2 = (gather(self.teacher(view).float()) for view in batch.views)  # [N, D]
-        loss1, accuracy1 = contrast(q1, k2, self.temperature)
-        loss2, accuracy2 = contrast(q2, k1, self.temperature)
+            k = by_view(self.teacher, batch.views)
+        loss, accuracy = contrast(q.float(), k.float().flip(0), self.temperature)
         return {
-            "loss": loss1 + loss2,
-            "contrast_top1": (accuracy1 + accuracy2) / 2,
-            **embedding_signs(unit_rows(z1.detach().float())),
+            "loss": 2 * loss,
+            "contrast_top1": accuracy,
+            **embedding_signs(unit_rows(z[0].detach().float())),
         }
 
     def after_update(self, progress: float) -> None:
@@ -114,13 +113,17 @@ class MoCoV3(Method):
 
 def head(num_features: int, widths: tuple[int, ...]) -> nn.Sequential:
     """An MLP that ends in a batch norm without scale and shift."""
-    return nn.Sequential(*mlp(num_features, widths), nn.BatchNorm1d(widths[-1], affine=False))
+    return nn.Sequential(*mlp(num_features, widths), batch_norm(widths[-1], affine=False))
 
 
 def contrast(q: Tensor, k: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """ctr of this worker's q [B, D] with all workers' k [N, D], and its top-1 in percent."""
+    """The mean ctr of V pairs of this worker's q and k, [V, B, D] each; the top-1 in percent."""
+    num_pairs, num_images, _ = q.shape
+    everything = gather(k.transpose(0, 1)).transpose(0, 1)  # [V, N, D]
     with full_precision(q):
-        logits = unit_rows(q) @ unit_rows(k).T / temperature  # [B, N]
-    own = torch.arange(len(q), device=q.device) + worker_rank() * len(q)
+        logits = unit_rows(q) @ unit_rows(everything).mT / temperature  # [V, B, N]
+    before = worker_rank() * num_images
+    own = torch.arange(before, before + num_images, device=q.device).repeat(num_pairs)
+    logits = logits.flatten(0, 1)
     accuracy = (logits.detach().argmax(dim=1) == own).float().mean() * 100
     return 2 * temperature * F.cross_entropy(logits, own), accuracy

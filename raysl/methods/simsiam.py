@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
-from raysl.methods.parts.heads import mlp
+from raysl.methods.parts.heads import batch_norm, by_view, mlp
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
@@ -72,9 +72,9 @@ class SimSiam(Method):
         bottleneck = config.bottleneck or max(1, width // 4)
         self.projector = nn.Sequential(
             *mlp(encoder.num_features, (width,) * config.layers),
-            nn.BatchNorm1d(width, affine=False),
+            batch_norm(width, affine=False),
         )
-        self.predictor: nn.Module = nn.Identity()
+        self.predictor = nn.Sequential()
         if config.predictor:
             self.predictor = nn.Sequential(
                 *mlp(width, (bottleneck,), final_norm=True),
@@ -84,14 +84,16 @@ class SimSiam(Method):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("SimSiam", batch.views, 2)
-        z1, z2 = (self.projector(self.encoder(view)) for view in batch.views)  # [B, D] each
-        p1, p2 = self.predictor(z1), self.predictor(z2)
-        if self.config.stop_gradient:
-            z1, z2 = z1.detach(), z2.detach()
-        loss = (distance(p1, z2) + distance(p2, z1)) / 2
-        return {"loss": loss, **embedding_signs(unit_rows(z1.detach().float()))}
+        z = by_view([self.encoder, *self.projector], batch.views)  # [2, B, D]
+        p = by_view(self.predictor, z)
+        rows = unit_rows(z.float())
+        loss = distance(p, (rows.detach() if self.config.stop_gradient else rows).flip(0))
+        return {"loss": loss, **embedding_signs(rows[0].detach())}
 
 
 def distance(p: Tensor, z: Tensor) -> Tensor:
-    """The mean over rows of the negative cosine of p and z, [B, D] each; -1 to 1."""
-    return -(unit_rows(p.float()) * unit_rows(z.float())).sum() / len(p)
+    """The mean over rows of the negative cosine of p and z, [..., D] each; -1 to 1.
+
+    z is normalised.
+    """
+    return (unit_rows(p.float()) * z).sum() / -p[..., 0].numel()

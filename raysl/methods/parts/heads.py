@@ -1,8 +1,13 @@
 """Projection and prediction heads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from raysl.encoder import Encoder
 
 
 def mlp(num_features: int, widths: Sequence[int], *, final_norm: bool = False) -> nn.Sequential:
@@ -15,11 +20,32 @@ def mlp(num_features: int, widths: Sequence[int], *, final_norm: bool = False) -
         last = i == len(widths) - 1
         layers.append(nn.Linear(num_features, width, bias=False))
         if not last or final_norm:
-            layers.append(nn.BatchNorm1d(width))
+            layers.append(batch_norm(width))
         if not last:
             layers.append(nn.ReLU(inplace=True))
         num_features = width
     return nn.Sequential(*layers)
+
+
+def batch_norm(width: int, *, affine: bool = True) -> nn.BatchNorm1d:
+    """nn.BatchNorm1d that does not count its batches: only a momentum of None needs the number."""
+    norm = nn.BatchNorm1d(width, affine=affine)
+    norm.num_batches_tracked = None  # an operation less in every pass
+    return norm
+
+
+def by_view(layers: Iterable[nn.Module], views: Sequence[Tensor] | Tensor) -> Tensor:
+    """An encoder, a head or both on V views of B images, [V, B, D], so that batch norms see each
+    view by itself; other layers take all at once.
+    """
+    outputs: Any = views
+    for layer in layers:
+        if isinstance(layer, Encoder | _BatchNorm):
+            outputs = torch.stack([layer(view) for view in outputs])
+        else:
+            outputs = layer(outputs)
+    found: Tensor = outputs
+    return found
 
 
 def require_widths(name: str, widths: Sequence[int]) -> None:

@@ -1,0 +1,54 @@
+"""Heads on several views: batch norms see each view by itself, and everything else equals that."""
+
+import copy
+
+import torch
+from torch import nn
+
+from raysl.encoder import EncoderConfig, build_encoder
+from raysl.methods.parts.heads import by_view, mlp
+
+
+def views():
+    return torch.randn(2, 6, 3, 16, 16, generator=torch.Generator().manual_seed(0)).unbind()
+
+
+def layers():
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig(width=4), channels=3, image_size=16)
+    return nn.Sequential(encoder, *mlp(encoder.num_features, (10, 5), final_norm=True))
+
+
+def test_views_at_once_are_views_one_after_the_other_statistics_and_gradients_included():
+    together = layers().double()
+    apart = copy.deepcopy(together)
+    images = [view.double() for view in views()]
+    weights = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(1)).double()
+    found = by_view(together, images)
+    expected = torch.stack([apart(view) for view in images])
+    assert torch.allclose(found, expected)
+    for outputs in (found, expected):
+        (outputs * weights).sum().backward()
+    for one, other in zip(together.parameters(), apart.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad)
+    for one, other in zip(together.buffers(), apart.buffers(), strict=True):
+        assert torch.allclose(one, other)
+
+
+def test_views_in_one_batch_would_have_other_statistics():
+    network = layers()
+    joined = network(torch.cat(views())).unflatten(0, (2, -1))
+    assert not torch.allclose(by_view(layers(), views()), joined, atol=0.01)
+
+
+def test_no_layers_leave_the_views_as_they_are():
+    z = torch.randn(2, 3, 4)
+    assert by_view(nn.Sequential(), z) is z
+
+
+def test_the_norms_of_heads_have_their_statistics_and_do_not_count():
+    head = mlp(4, (6, 3), final_norm=True)
+    names = {name.split(".")[-1] for name, _ in head.named_buffers()}
+    assert names == {"running_mean", "running_var"}
+    head(torch.randn(8, 4))
+    assert head[1].running_mean.abs().sum() > 0
