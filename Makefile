@@ -38,7 +38,7 @@ bench: $(VENV)/installed-test
 	$(BIN)/python benchmarks/probe.py $(ON_DATA)
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/ddp.py
-	$(BIN)/python benchmarks/trial_overhead.py --repeats 3
+	$(BIN)/python benchmarks/trial_overhead.py
 
 # The same on one GPU, with whatever Python has PyTorch there: neither Ray nor MLflow is needed, and
 # rows against lightly or kornia are left out where it has not got them.

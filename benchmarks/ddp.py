@@ -73,9 +73,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser)
     parser.add_argument("--encoder", default="convnet")
-    parser.add_argument("--steps", type=int, help="timed updates of each run (40)")
+    parser.add_argument("--steps", type=int, help="timed updates of each run (25)")
     options = complete(parser.parse_args())
-    steps = options.steps or (2 if options.quick else 40)
+    steps = options.steps or (2 if options.quick else 25)
     recipe = Recipe.create(
         "simclr",
         dataset="noise",

@@ -1,18 +1,20 @@
-"""What Ray adds to a trial: the same tiny trials in a plain loop, through Ray, and as groups.
+"""What Ray adds to a trial: the same tiny trials through Ray, as groups, and in a plain loop.
 
     python benchmarks/trial_overhead.py [--num-trials 5] [--groups 2] [--quick]
 
-A turn is a study, one trial at a time: its median seconds from one result to the next, the first
-trial apart, with which Ray starts. The three take turns; the difference to the plain loop of the
-same round is raysl.cluster's TRIAL_SECONDS, and GROUP_SECONDS for trials of two workers, and is
-held against its bar. `--num-trials 200 --groups 200 --repeats 1` also shows whether memory grows:
-what the trial's processes hold after every 20 trials.
+One study of a worker a trial and one of two, each on a Ray of its own, one trial at a time. After
+every few trials (a turn) the study waits while this process runs as many in a plain loop. A pair is
+the median seconds from one result to the next in both, the first trial apart, with which Ray
+starts. The difference is raysl.cluster's TRIAL_SECONDS, and GROUP_SECONDS for trials of two
+workers, and is held against its bar. `--num-trials 200 --groups 200 --repeats 1` also shows whether
+memory grows: what the trial's processes hold after every 20 trials.
 """
 
 import argparse
-import itertools
+import math
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import add_options, alternate, append, complete, last_of, origin
+from timing import add_options, append, complete, last_of, origin
 
 from raysl.cluster import (
     GROUP_SECONDS,
@@ -46,11 +48,17 @@ TITLES = ("ray::Trial", "ray::RayTrainWorker")  # of the processes that trials r
 
 
 class Clock:
-    """When each trial's result was recorded; held_mb: its processes' memory by title, at times."""
+    """The seconds of each trial in turns of `num_trials`; `between` is called after every turn.
 
-    def __init__(self) -> None:
-        self.started_at = time.perf_counter()
-        self.finished_at: list[float] = []
+    held_mb: its processes' memory by title, at times.
+    """
+
+    def __init__(self, num_trials: int, between: Callable[[], None] = lambda: None) -> None:
+        self.num_trials = num_trials
+        self.between = between
+        self.since = time.perf_counter()
+        self.first = math.nan
+        self.seconds: list[float] = []
         self.held_mb: list[dict[str, float]] = []
 
     def started(self, proposal) -> None: ...
@@ -58,18 +66,25 @@ class Clock:
 
     def finished(self, proposal, result) -> None:
         assert result.status == "ok", result.error
-        self.finished_at.append(time.perf_counter())
-        if len(self.finished_at) % LOOK_TRIALS == 0:
-            self.held_mb.append(resident_mb())
+        seconds = time.perf_counter() - self.since
+        if math.isnan(self.first):
+            self.first = seconds
+        else:
+            self.seconds.append(seconds)
+            if len(self.seconds) % LOOK_TRIALS == 0:
+                self.held_mb.append(resident_mb())
+            if len(self.seconds) % self.num_trials == 0:
+                self.between()
+        self.since = time.perf_counter()
 
     @property
-    def first(self) -> float:
-        return self.finished_at[0] - self.started_at
+    def turns(self) -> list[float]:
+        """The median of each turn."""
+        return [statistics.median(turn) for turn in batched(self.seconds, self.num_trials)]
 
-    @property
-    def between(self) -> list[float]:
-        times = self.finished_at
-        return [b - a for a, b in itertools.pairwise(times)]
+
+def batched(values: list[float], size: int) -> list[list[float]]:
+    return [values[i : i + size] for i in range(0, len(values), size)]
 
 
 def resident_mb() -> dict[str, float]:
@@ -115,28 +130,39 @@ def tiny_study(num_trials: int, *, workers: int = 1) -> Study:
     )  # fmt: skip
 
 
-class Turns:
-    """Studies of one kind, one a turn."""
+def run(drive: Callable[[Ledger], None], clock: Clock, *, turns: int, workers: int = 1) -> None:
+    """A study of that many turns after its first trial."""
+    study = tiny_study(1 + turns * clock.num_trials, workers=workers)
+    with tempfile.TemporaryDirectory() as folder:
+        drive(Ledger(study, build_planner(study), Path(folder), observers=[clock]))
 
-    def __init__(self, drive: Callable[[Ledger], None], *, workers: int = 1):
-        self.drive = drive
-        self.workers = workers
-        self.clocks: list[Clock] = []
 
-    def run(self, num_trials: int) -> float:
-        """So many times the median seconds of a trial, of so many after the first."""
-        study = tiny_study(num_trials + 1, workers=self.workers)
-        clock = Clock()
-        with tempfile.TemporaryDirectory() as folder:
-            self.drive(Ledger(study, build_planner(study), Path(folder), observers=[clock]))
-        self.clocks.append(clock)
-        return num_trials * statistics.median(clock.between)
+def beside_a_plain_loop(num_trials: int, *, repeats: int, workers: int) -> tuple[Clock, Clock]:
+    """The clocks of a study through Ray and of the plain loop, turn for turn."""
+    splits = load_splits(DATA)
+    plain = Clock(num_trials)
+
+    def plain_turn() -> None:
+        clock = Clock(num_trials)
+        run(lambda ledger: run_locally(ledger, splits), clock, turns=1)
+        plain.first = clock.first
+        plain.seconds += clock.seconds
+        print(f"  turn {len(plain.turns)} of {repeats}", file=sys.stderr, flush=True)
+
+    through_ray = Clock(num_trials, plain_turn)
+    run(
+        lambda ledger: run_on_ray(ledger, num_cpus=workers),
+        through_ray,
+        turns=repeats,
+        workers=workers,
+    )
+    return through_ray, plain
 
 
 def line_of(
     row: str, seconds: list[float], plain: list[float], *, bar: float, **rest: Any
 ) -> dict[str, Any]:
-    """What each trial takes beyond the plain loop of the same round, in seconds."""
+    """What each trial takes beyond the plain loop after the same turn, in seconds."""
     added = [a - b for a, b in zip(seconds, plain, strict=True)]
     return {
         "row": row,
@@ -166,21 +192,17 @@ def report(line: dict[str, Any], results: Path | None) -> None:
     append(line, results)
 
 
-def show(name: str, clocks: list[Clock]) -> None:
-    """When first results came, the seconds between the others, and growth in memory."""
-    first = statistics.median(clock.first for clock in clocks)
-    between = [seconds for clock in clocks for seconds in clock.between]
+def show(name: str, clock: Clock) -> None:
+    """When the first result came, the seconds between the others, and growth in memory."""
+    low, median, high = (f(clock.seconds) for f in (min, statistics.median, max))
     print(
-        f"{name:12} first result after {first:5.2f} s, then {statistics.median(between):6.3f} s a "
-        f"trial ({min(between):.3f}-{max(between):.3f}, n={len(between)})"
+        f"{name:12} first result after {clock.first:5.2f} s, then {median:6.3f} s a trial "
+        f"({low:.3f}-{high:.3f}, n={len(clock.seconds)})"
     )
     for title in TITLES:
-        for clock in clocks:
-            held = [f"{look[title]:.0f}" for look in clock.held_mb if title in look]
-            if len(held) > 1:
-                print(
-                    f"{'':12} {title} holds {', '.join(held)} MB after every {LOOK_TRIALS} trials"
-                )
+        held = [f"{look[title]:.0f}" for look in clock.held_mb if title in look]
+        if len(held) > 1:
+            print(f"{'':12} {title} holds {', '.join(held)} MB after every {LOOK_TRIALS} trials")
 
 
 def main() -> None:
@@ -193,35 +215,27 @@ def main() -> None:
         arguments.num_trials, arguments.groups = 1, min(arguments.groups, 1)
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} CPUs, load {load:.1f} before the start (quiet: below 0.5)")
-
-    modes = {
-        "plain loop": Turns(lambda ledger: run_locally(ledger, load_splits(DATA))),
-        "Ray": Turns(lambda ledger: run_on_ray(ledger, num_cpus=1)),
-    }
-    if arguments.groups:
-        modes["2 workers"] = Turns(lambda ledger: run_on_ray(ledger, num_cpus=2), workers=2)
-    turns = {
-        name: (mode.run, arguments.num_trials if mode.workers == 1 else arguments.groups)
-        for name, mode in modes.items()
-    }
-    rates = alternate(turns, repeats=arguments.repeats)
-    for name, mode in modes.items():
-        show(name, mode.clocks)
+    rows = [
+        ("A trial through Ray", 1, arguments.num_trials, TRIAL_BAR_SECONDS),
+        ("A trial of 2 workers", 2, arguments.groups, GROUP_BAR_SECONDS),
+    ]
+    for name, workers, num_trials, bar in rows:
+        if not num_trials:
+            continue
+        through_ray, plain = beside_a_plain_loop(
+            num_trials, repeats=arguments.repeats, workers=workers
+        )
+        show("Ray" if workers == 1 else f"{workers} workers", through_ray)
+        show("plain loop", plain)
+        rest = origin(torch.device("cpu"), arguments.commit)
+        rest["settings"] = {"trials": num_trials}
+        row = f"{name}, beyond the plain loop"
+        line = line_of(row, through_ray.turns, plain.turns, bar=bar, **rest)
+        report(line, arguments.results)
     print(
         f"TRIAL_SECONDS is {TRIAL_SECONDS}, GROUP_SECONDS is {GROUP_SECONDS}, START_SECONDS is "
         f"{START_SECONDS}, with GROUP_START_SECONDS {START_SECONDS + GROUP_START_SECONDS}"
     )
-    seconds = {name: [1 / rate for rate in found] for name, found in rates.items()}
-    rows = {
-        "Ray": ("A trial through Ray, beyond the plain loop", TRIAL_BAR_SECONDS),
-        "2 workers": ("A trial of 2 workers, beyond the plain loop", GROUP_BAR_SECONDS),
-    }
-    for name, (row, bar) in rows.items():
-        if name in seconds:
-            rest = origin(torch.device("cpu"), arguments.commit)
-            rest["settings"] = {"trials": turns[name][1]}
-            line = line_of(row, seconds[name], seconds["plain loop"], bar=bar, **rest)
-            report(line, arguments.results)
 
 
 if __name__ == "__main__":
