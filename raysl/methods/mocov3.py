@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
-from raysl.methods.parts.heads import batch_norm, by_view, mlp
+from raysl.methods.parts.heads import by_view, mlp
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.teacher import MOMENTUM_RULE, cosine, follow, momentum_of, teacher_of
 from raysl.methods.parts.unit import unit_rows
@@ -113,7 +113,7 @@ class MoCoV3(Method):
 
 def head(num_features: int, widths: tuple[int, ...]) -> nn.Sequential:
     """An MLP that ends in a batch norm without scale and shift."""
-    return nn.Sequential(*mlp(num_features, widths), batch_norm(widths[-1], affine=False))
+    return nn.Sequential(*mlp(num_features, widths), nn.BatchNorm1d(widths[-1], affine=False))
 
 
 def contrast(q: Tensor, k: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

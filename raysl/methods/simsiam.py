@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.fields import require
-from raysl.methods.parts.heads import batch_norm, by_view, mlp
+from raysl.methods.parts.heads import by_view, mlp
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
@@ -72,7 +72,7 @@ class SimSiam(Method):
         bottleneck = config.bottleneck or max(1, width // 4)
         self.projector = nn.Sequential(
             *mlp(encoder.num_features, (width,) * config.layers),
-            batch_norm(width, affine=False),
+            nn.BatchNorm1d(width, affine=False),
         )
         self.predictor = nn.Sequential()
         if config.predictor:

@@ -20,18 +20,11 @@ def mlp(num_features: int, widths: Sequence[int], *, final_norm: bool = False) -
         last = i == len(widths) - 1
         layers.append(nn.Linear(num_features, width, bias=False))
         if not last or final_norm:
-            layers.append(batch_norm(width))
+            layers.append(nn.BatchNorm1d(width))
         if not last:
             layers.append(nn.ReLU(inplace=True))
         num_features = width
     return nn.Sequential(*layers)
-
-
-def batch_norm(width: int, *, affine: bool = True) -> nn.BatchNorm1d:
-    """nn.BatchNorm1d that does not count its batches: only a momentum of None needs the number."""
-    norm = nn.BatchNorm1d(width, affine=affine)
-    norm.num_batches_tracked = None  # an operation less in every pass
-    return norm
 
 
 def by_view(layers: Iterable[nn.Module], views: Sequence[Tensor] | Tensor) -> Tensor:
