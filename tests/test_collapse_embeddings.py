@@ -35,17 +35,20 @@ def rank_of(z):
     return float(embedding_signs(unit_rows(z))["embedding_rank"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_healthy_settings_are_not_flagged(name):
     assert signs_of(name) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["predictor", "stop_gradient"])
 def test_byol_without_predictor_or_stop_gradient_ends_in_a_point(missing):
     signs = signs_of("byol", **{missing: False})
     assert "one point" in signs[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["predictor", "stop_gradient"])
 def test_simsiam_without_predictor_or_stop_gradient_ends_on_a_line(missing):
     """Its projector's last batch norm keeps the projections from being one point."""

@@ -47,6 +47,7 @@ def require_health(metrics):
     assert information(metrics) > 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_healthy_settings_are_not_flagged_and_their_targets_differ(name):
     require_health(after_training(name, {}))
@@ -67,6 +68,7 @@ def test_dino_with_a_warm_teacher_from_the_start_gives_all_images_uniform_target
     assert metrics["target_entropy"] > 0.99
 
 
+@pytest.mark.slow
 def test_swav_with_a_high_epsilon_gives_all_images_uniform_targets():
     metrics = after_training("swav", {"method.epsilon": 1.0})
     require_collapse(metrics)

@@ -2,11 +2,12 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
 from raysl.encoder import EncoderConfig, build_encoder
-from raysl.methods.parts.heads import by_view, mlp
+from raysl.methods.parts.heads import by_view, mlp, require_widths
 
 
 def views():
@@ -44,3 +45,13 @@ def test_views_in_one_batch_would_have_other_statistics():
 def test_no_layers_leave_the_views_as_they_are():
     z = torch.randn(2, 3, 4)
     assert by_view(nn.Sequential(), z) is z
+
+
+def test_a_head_has_norms_and_activations_between_its_layers_alone():
+    kinds = [type(layer) for layer in mlp(4, (8, 2))]
+    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    assert isinstance(mlp(4, (8, 2), final_norm=True)[-1], nn.BatchNorm1d)
+    assert [type(layer) for layer in mlp(4, (2,))] == [nn.Linear]
+    for widths in ((), (8, 0)):
+        with pytest.raises(ValueError, match=r"method\.projector"):
+            require_widths("projector", widths)

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # processes of their own start
+
 PROGRAM = """
 import resource, sys, torch
 from raysl.memory import keep_freed_memory

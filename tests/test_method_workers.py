@@ -14,6 +14,8 @@ from torch import nn
 from raysl.methods import METHODS, Batch
 from raysl.train import distributed
 
+pytestmark = pytest.mark.slow
+
 TRAINED = [name for name, method in METHODS.items() if method.trains_on != "nothing"]
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -95,7 +97,7 @@ def _worker(rank, world, path, results):
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[2, 3])
 def together(request, tmp_path_factory):
     """What each rank of 2 or of 3 workers found, by method."""
     path = tmp_path_factory.mktemp("rendezvous") / "file"

@@ -7,10 +7,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import nn
 
 from raysl.methods.barlow_twins import draw_mixture, mix
-from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.workers import (
     averaged,
     common_generator,
@@ -20,6 +18,8 @@ from raysl.methods.parts.workers import (
     summed,
     worker_rank,
 )
+
+pytestmark = pytest.mark.slow  # two processes start
 
 WORLD = 2
 ROWS = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -147,13 +147,3 @@ def test_alone_everything_is_the_identity():
     assert gather(ROWS) is ROWS
     assert summed(ROWS) is ROWS
     assert torch.equal(averaged(ROWS), ROWS)
-
-
-def test_a_head_has_norms_and_activations_between_its_layers_alone():
-    kinds = [type(layer) for layer in mlp(4, (8, 2))]
-    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
-    assert isinstance(mlp(4, (8, 2), final_norm=True)[-1], nn.BatchNorm1d)
-    assert [type(layer) for layer in mlp(4, (2,))] == [nn.Linear]
-    for widths in ((), (8, 0)):
-        with pytest.raises(ValueError, match=r"method\.projector"):
-            require_widths("projector", widths)

@@ -54,14 +54,10 @@ def finish(
     alternative: str,
 ) -> Drawing:
     """The figure written in both formats; alternative: what it shows, for who cannot see it."""
-    return Drawing(
-        name=name,
-        part=part,
-        caption=caption,
-        alternative=alternative,
-        png=to_png(figure),
-        svg=to_svg(figure, name, title=alternative),
-    )
+    png = to_png(figure)
+    figure.set_layout_engine("none")  # it is laid out already
+    svg = to_svg(figure, name, title=alternative)
+    return Drawing(name=name, part=part, caption=caption, alternative=alternative, png=png, svg=svg)
 
 
 def new_axes(*, height: float = 3.4, x_label: str, y_label: str) -> tuple[Figure, Axes]:
