@@ -416,6 +416,7 @@ def test_figures_that_cannot_be_written_are_told_before_anything_is_printed(rays
     assert (tmp_path / "figure8.csv").read_text() == before
 
 
+@pytest.mark.slow
 def test_doctor_names_versions_devices_threads_and_disk(raysl):
     code, out, _ = raysl("doctor")
     assert code == 0

@@ -108,6 +108,7 @@ def test_a_teacher_gets_no_gradient_and_moves_only_after_the_update(name):
         assert moved
 
 
+@pytest.mark.slow  # half a minute in all: two short trainings for each field
 @pytest.mark.parametrize("name", METHODS)
 def test_every_field_of_a_config_changes_something(name):
     shown = {*CASES[name].changes, *CASES[name].shown_elsewhere}

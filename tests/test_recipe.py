@@ -21,6 +21,7 @@ def test_a_round_trip_through_json_gives_an_equal_recipe_and_digest():
     assert again.digest() == recipe.digest()
 
 
+@pytest.mark.slow
 def test_the_digest_is_the_same_in_another_process():
     code = (
         "from raysl.recipe import Recipe;"

@@ -70,6 +70,7 @@ def test_encoded_stores_read_any_order_with_any_number_of_threads(tmp_path, enco
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_a_split_travels_to_another_process_as_a_path(store, tmp_path):
     pool = load_splits(store).pool
     content = pickle.dumps(pool)

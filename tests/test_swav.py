@@ -132,6 +132,7 @@ def trained(epsilon, *, num_steps=60):
     return {name: float(value.detach()) for name, value in outputs.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [0.03, 0.05])
 def test_a_high_epsilon_makes_all_codes_uniform_and_the_default_and_the_papers_do_not(epsilon):
     collapsed, healthy = trained(1.0), trained(epsilon)
