@@ -70,9 +70,15 @@ class TrainState:
         save_tensors(content, path)
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Take over what `read_checkpoint` returned."""
-        self.method.load_state_dict(saved["method"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        """Take over what `read_checkpoint` returned; ValueError if it is not of this recipe."""
+        try:
+            self.method.load_state_dict(saved["method"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(
+                "The trial's checkpoint.pt is not of this recipe, or another version of raysl "
+                "saved it; delete it to train the trial from its start."
+            ) from error
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.num_examples, self.best = saved["num_examples"], saved["best"]
         self.metrics = saved.get("metrics", {})  # files of earlier versions have none

@@ -12,7 +12,7 @@ import raysl.trial
 from raysl.data.images import Splits
 from raysl.recipe import EarlyStopping, Recipe
 from raysl.result import RESULT_FILE, read_result
-from raysl.state import Interrupted, StopTrial
+from raysl.state import Interrupted, StopTrial, initial_state
 from raysl.tracking import read_jsonl
 from raysl.trial import CHECKPOINT_FILE, ENCODER_FILE, attempt_trial, check_splits, run_trial
 
@@ -95,6 +95,15 @@ def test_a_search_result_is_made_final_from_its_weights_without_training_again(s
     assert second.metrics["val/linear_top1"] == first.metrics["val/linear_top1"]
     assert "test/linear_top1" in second.metrics
     assert second.cost["examples"] == first.cost["examples"]
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_with_what_to_do_and_stays(splits, tmp_path):
+    path = tmp_path / CHECKPOINT_FILE
+    initial_state(recipe_of(splits, **{"method.projector": (32, 16)}), splits.pool).save(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is not of this recipe.*delete it"):
+        run_trial(recipe_of(splits), splits, directory=tmp_path, final=False)
+    assert path.read_bytes() == before
 
 
 def test_an_interrupted_trial_goes_on_from_its_checkpoint_to_the_same_result(splits, tmp_path):
