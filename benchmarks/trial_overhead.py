@@ -145,7 +145,7 @@ def beside_a_plain_loop(num_trials: int, *, repeats: int, workers: int) -> tuple
     def plain_turn() -> None:
         clock = Clock(num_trials)
         run(lambda ledger: run_locally(ledger, splits), clock, turns=1)
-        plain.first = clock.first
+        plain.first = clock.first  # of the last turn: nothing starts there
         plain.seconds += clock.seconds
         print(f"  turn {len(plain.turns)} of {repeats}", file=sys.stderr, flush=True)
 

@@ -42,7 +42,7 @@ class FeatureQueue(nn.Module):
     """The last `size` features, random and normalised at first."""
 
     rows: Tensor  # [size, width]
-    num_stored: Tensor  # int64, so far; once there are `size`, no row is random any more
+    num_stored: Tensor  # int64, rows written so far; from `size` on none is random any more
 
     def __init__(self, size: int, width: int):
         super().__init__()
