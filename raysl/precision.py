@@ -19,6 +19,11 @@ def full_precision(z: Tensor) -> Iterator[None]:
         yield
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """What a loss is worked out in: float32, float64 where the network has that."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 @contextmanager
 def fast_products(device: torch.device | str) -> Iterator[None]:
     """TensorFloat-32 in float32 matrix products on a GPU, as PyTorch's convolutions have it there.

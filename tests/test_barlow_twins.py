@@ -67,6 +67,12 @@ def test_the_loss_equals_the_equation(size, width, redundancy):
     assert float(diagonal + redundancy * others) == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_gradients_are_those_of_finite_differences():
+    z = projections(2, 5, 3).requires_grad_()
+    assert torch.autograd.gradcheck(standardise, z)
+    assert torch.autograd.gradcheck(lambda z: correlation_errors(*standardise(z)), z)
+
+
 @pytest.mark.parametrize(("size", "width"), [(4, 3), (9, 5)])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_mixing_error_equals_the_equation(size, width, share):

@@ -34,6 +34,13 @@ def test_the_penalties_equal_the_equations(size, width, scale):
     assert found == pytest.approx(naive_penalties(z), abs=1e-6)
 
 
+def test_the_gradient_is_that_of_finite_differences():
+    """Of both views at once, though none flows through their means."""
+    draw = torch.Generator().manual_seed(0)
+    z = torch.randn(2, 5, 3, generator=draw, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(penalties, z)
+
+
 def test_the_loss_weighs_the_terms_of_the_authors_code():
     """With an identity for encoder and projector, so that the views are the embeddings."""
     weights = {"invariance": 3.0, "variance": 5.0, "covariance": 7.0}

@@ -25,9 +25,10 @@ pass and hence batch statistics, the mixed images have their own. LARS at batch 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from raysl.encoder import Encoder
@@ -37,9 +38,9 @@ from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
-from raysl.methods.parts.workers import draw, gather, num_workers, summed, worker_rank
+from raysl.methods.parts.workers import averaged, draw, gather, num_workers, summed, worker_rank
 from raysl.optim import OptimConfig
-from raysl.precision import full_precision
+from raysl.precision import at_least_float32, full_precision
 from raysl.views import VIEWS
 
 EPSILON = 1e-5  # of the authors' batch norm, added to variances
@@ -89,7 +90,7 @@ class BarlowTwins(Method):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("Barlow Twins", batch.views, 2)
         config = self.config
-        embeddings = self.projector(self.encoder(torch.cat(batch.views))).float()  # [2B, D]
+        embeddings = self.embed(torch.cat(batch.views))  # [2B, D]
         with full_precision(embeddings):
             z1, z2 = standardise(embeddings.unflatten(0, (2, -1)))
             on_diagonal, off_diagonal = correlation_errors(z1, z2)
@@ -98,7 +99,7 @@ class BarlowTwins(Method):
         if config.mixup_weight:
             share, order = draw_mixture(batch.generator, len(z1), config.mixup_beta)
             mixed = mix(batch.views[0], batch.views[1], share, order)
-            embedded = self.projector(self.encoder(mixed)).float()
+            embedded = self.embed(mixed)
             with full_precision(embedded):
                 mixup = mixing_error(standardise(embedded), z1, z2, share, order)
                 loss = loss + config.mixup_weight * config.redundancy * mixup
@@ -109,13 +110,38 @@ class BarlowTwins(Method):
             **embedding_signs(unit_rows(embeddings.detach())),
         }
 
+    def embed(self, images: Tensor) -> Tensor:
+        """Projections [N, D]."""
+        return at_least_float32(self.projector(self.encoder(images)))
+
+
+class _Standardise(torch.autograd.Function):
+    """Autograd would make twice as many operations of the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        centred = z - batch_mean(z)
+        scale = (batch_mean(centred.square()) + EPSILON).rsqrt()
+        standardised = centred * scale
+        ctx.save_for_backward(standardised, scale)
+        return standardised
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        standardised, scale = ctx.saved_tensors
+        along = batch_mean(grads[0] * standardised)
+        grad = torch.addcmul(grads[0], standardised, along, value=-1) * scale
+        return grad - batch_mean(grad)  # last, so that rounding leaves no mean either
+
 
 def standardise(z: Tensor) -> Tensor:
     """Columns of mean 0 and variance 1 over the global batch; z [..., B, D], this worker's rows."""
-    size = num_workers() * z.shape[-2]
-    z = z - summed(z.sum(dim=-2, keepdim=True)) / size
-    variance = summed(z.square().sum(dim=-2, keepdim=True)) / size
-    return z * (variance + EPSILON).rsqrt()
+    return _Standardise.apply(z)
+
+
+def batch_mean(x: Tensor) -> Tensor:
+    """[..., 1, D] over the global batch of x [..., B, D], this worker's rows."""
+    return averaged(x.mean(dim=-2, keepdim=True))
 
 
 def correlation(z1: Tensor, z2: Tensor) -> Tensor:
@@ -127,7 +153,9 @@ def correlation_errors(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
     """The squared distance of the correlation's diagonal from 1, and of all else from 0."""
     c = correlation(z1, z2)
     diagonal = c.diagonal()
-    return (diagonal - 1).square().sum(), c.square().sum() - diagonal.square().sum()
+    on_diagonal = F.mse_loss(diagonal, torch.ones_like(diagonal), reduction="sum")
+    beside = F.mse_loss(c, diagonal.detach().diag_embed(), reduction="sum")  # c_ii - c_ii is 0
+    return on_diagonal, beside
 
 
 def draw_mixture(generator: Generator, batch_size: int, beta: float) -> tuple[Tensor, Tensor]:

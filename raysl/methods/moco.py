@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
 from raysl.methods.parts.bank import FeatureQueue
+from raysl.methods.parts.classification import top1
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.queue_size import default_queue_size
 from raysl.methods.parts.signs import embedding_signs
@@ -113,9 +114,9 @@ def info_nce(
 
     All are normalised.
     """
+    query = query / temperature
     positive = (query * key).sum(dim=1, keepdim=True)  # [B, 1]
     with full_precision(query):
-        logits = torch.cat([positive, query @ negatives.T], dim=1) / temperature  # [B, 1 + K]
+        logits = torch.cat([positive, query @ negatives.T], dim=1)  # [B, 1 + K]
     target = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-    accuracy = (logits.detach().argmax(dim=1) == 0).float().mean() * 100
-    return F.cross_entropy(logits, target), accuracy
+    return F.cross_entropy(logits, target), top1(logits.detach(), target)

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.classification import top1
 from raysl.methods.parts.fields import require
 from raysl.methods.parts.heads import by_view, mlp
 from raysl.methods.parts.signs import embedding_signs
@@ -125,5 +126,4 @@ def contrast(q: Tensor, k: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     before = worker_rank() * num_images
     own = torch.arange(before, before + num_images, device=q.device).repeat(num_pairs)
     logits = logits.flatten(0, 1)
-    accuracy = (logits.detach().argmax(dim=1) == own).float().mean() * 100
-    return 2 * temperature * F.cross_entropy(logits, own), accuracy
+    return 2 * temperature * F.cross_entropy(logits, own), top1(logits.detach(), own)

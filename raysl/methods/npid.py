@@ -92,13 +92,15 @@ class NPID(Method):
         require_views("NPID", batch.views, 1)
         v = unit_rows(self.projector(self.encoder(batch.views[0])).float())  # [B, D]
         loss = self.instances(v, batch.index, self.instances.negatives(batch.generator))
-        rows = self.instances.bank.rows[batch.index]
-        moved = F.mse_loss(v, rows, reduction="sum") / len(v)
+        logged = embedding_signs(v)
         if self.config.proximal:
+            rows = self.instances.bank.rows[batch.index]
+            moved = F.mse_loss(v, rows, reduction="sum") / len(v)
             loss = loss + self.config.proximal * moved
+            logged["bank_distance"] = moved.detach()
         if self.training:
             self.instances.bank.mix(batch.index, v.detach(), self.config.bank_momentum)
-        return {"loss": loss, "bank_distance": moved.detach(), **embedding_signs(v)}
+        return {"loss": loss, **logged}
 
 
 def default_negatives(num_examples: int) -> int:

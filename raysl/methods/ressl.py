@@ -107,7 +107,7 @@ class ReSSL(Method):
         )
         if self.training:
             self.queue.push(k)
-        entropy = torch.special.entr(targets).sum(dim=1).mean()
+        entropy = torch.special.entr(targets).sum() / len(targets)
         return {"loss": loss, "divergence": loss - entropy, **embedding_signs(z)}
 
     def after_update(self, progress: float) -> None:
@@ -123,6 +123,6 @@ def relation_loss(
     All are normalised.
     """
     with full_precision(z):
-        targets = (k @ earlier.T / teacher_temperature).softmax(dim=1)
-        logits = z @ earlier.T / student_temperature
+        targets = ((k / teacher_temperature) @ earlier.T).softmax(dim=1)
+        logits = (z / student_temperature) @ earlier.T
     return -(targets * logits.log_softmax(dim=1)).sum() / len(z), targets

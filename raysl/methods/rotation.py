@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from raysl.encoder import Encoder
 from raysl.methods.method import Batch, Method, MethodConfig
+from raysl.methods.parts.classification import top1
 from raysl.methods.parts.rotations import NUM_ROTATIONS, rotate, rotation_labels
 from raysl.optim import OptimConfig
 from raysl.views import VIEWS
@@ -56,8 +57,8 @@ class Rotation(Method):
             logits = self.classifier(self.encoder(rotate(view))).float()  # [4B, 4]
             turns = rotation_labels(len(view), like=view)
             losses.append(F.cross_entropy(logits, turns))
-            hits.append((logits.detach().argmax(dim=1) == turns).float().mean())
+            hits.append(top1(logits.detach(), turns))
         return {
             "loss": sum(losses[1:], losses[0]) / len(losses),
-            "rotation_top1": sum(hits[1:], hits[0]) / len(hits) * 100,
+            "rotation_top1": sum(hits[1:], hits[0]) / len(hits),
         }

@@ -36,9 +36,9 @@ from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
-from raysl.methods.parts.workers import num_workers, summed
+from raysl.methods.parts.workers import averaged, num_workers, summed
 from raysl.optim import OptimConfig
-from raysl.precision import full_precision
+from raysl.precision import at_least_float32, full_precision
 from raysl.views import VIEWS
 
 EPSILON = 1e-4  # of the paper's equation 2
@@ -83,11 +83,12 @@ class VICReg(Method):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         require_views("VICReg", batch.views, 2)
-        embeddings = self.projector(self.encoder(torch.cat(batch.views))).float()  # [2B, D]
+        embeddings = self.projector(self.encoder(torch.cat(batch.views)))
+        embeddings = at_least_float32(embeddings)  # [2B, D]
         with full_precision(embeddings):
-            invariance = F.mse_loss(*embeddings.chunk(2))
-            variances, covariances = penalties(embeddings.unflatten(0, (2, -1)))  # [2] each
-            variance, covariance = variances.mean(), covariances.sum()
+            first, second = embeddings.chunk(2)
+            invariance = F.mse_loss(first, second)
+            variance, covariance = penalties(embeddings.unflatten(0, (2, -1)))
         loss = (
             self.config.invariance * invariance
             + self.config.variance * variance
@@ -103,10 +104,14 @@ class VICReg(Method):
 
 
 def penalties(z: Tensor) -> tuple[Tensor, Tensor]:
-    """v(z) and c(z) [...] of the global batch; z [..., B, D], this worker's rows."""
+    """The mean of v(z) and the sum of c(z) over the views of the global batch; z [..., B, D],
+    this worker's rows.
+    """
     size = num_workers() * z.shape[-2]
-    z = z - summed(z.sum(dim=-2, keepdim=True)) / size
+    with torch.no_grad():  # rows of mean 0 give covariances a gradient of mean 0
+        mean = averaged(z.mean(dim=-2, keepdim=True))
+    z = z - mean
     covariances = summed(z.mT @ z) / (size - 1)  # [..., D, D]
     variances = covariances.diagonal(dim1=-2, dim2=-1)
-    repeated = covariances.square().sum(dim=(-2, -1)) - variances.square().sum(dim=-1)
-    return F.relu(1 - (variances + EPSILON).sqrt()).mean(dim=-1), repeated / z.shape[-1]
+    repeated = F.mse_loss(covariances, variances.detach().diag_embed(), reduction="sum")
+    return F.relu(1 - (variances + EPSILON).sqrt()).mean(), repeated / z.shape[-1]

@@ -24,4 +24,4 @@ def classify_views(
 
 def top1(logits: Tensor, labels: Tensor) -> Tensor:
     """Accuracy of logits [B, K] in percent."""
-    return (logits.argmax(dim=1) == labels).float().mean() * 100
+    return (logits.argmax(dim=1) == labels).mean(dtype=torch.float32) * 100

@@ -68,7 +68,7 @@ def debiased(
 
 def top1(positive: Tensor, negatives: Tensor) -> Tensor:
     """Percent of the views whose nearest neighbour is the other view of their image."""
-    return (positive > negatives.amax(dim=1)).detach().float().mean() * 100
+    return (positive > negatives.amax(dim=1)).mean(dtype=torch.float32) * 100
 
 
 def require_others(name: str, batch_size: int) -> None:

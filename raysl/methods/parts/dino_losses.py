@@ -10,7 +10,7 @@ from torch import Tensor
 from raysl.methods.parts.tokens import chosen
 from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.workers import gather, worker_rank
-from raysl.precision import full_precision
+from raysl.precision import at_least_float32, full_precision
 
 
 def across_views(scores: Tensor, targets: Tensor, temperature: float) -> Tensor:
@@ -40,7 +40,7 @@ def koleo_loss(z: Tensor) -> Tensor:
 
     z: [V, B, D], normalised here; rows are those of all workers.
     """
-    z = unit_rows(z if z.dtype == torch.float64 else z.float())
+    z = unit_rows(at_least_float32(z))
     everything = gather(z.transpose(0, 1)).transpose(0, 1)  # [V, N, D]
     with torch.no_grad(), full_precision(z):
         cosines = z @ everything.mT

@@ -63,22 +63,23 @@ class InstanceBank(nn.Module):
                 return losses.view(v.shape[:-1]).mean(dim=-1)
             own = (v * rows[index]).sum(dim=-1)  # [..., B]
             others = v @ rows[negatives].T  # [..., B, m]
-        return nce(own, others, self._log_mean_exp(others))
+        return nce(own, others, self._log_sum_exp(others))
 
     @torch.no_grad()
-    def _log_mean_exp(self, logits: Tensor) -> Tensor:
-        """Over all drawn rows and all workers."""
+    def _log_sum_exp(self, logits: Tensor) -> Tensor:
+        """log(m Z / n): m times the mean over all drawn rows and all workers."""
         highest = 1 / self.temperature  # of cosines
-        return averaged((logits - highest).exp().mean(dim=(-2, -1))).log() + highest
+        mean = averaged((logits - highest).exp().mean(dim=(-2, -1)))
+        return mean.log() + (highest + math.log(logits.shape[-1]))
 
 
-def nce(own: Tensor, others: Tensor, log_mean_exp: Tensor) -> Tensor:
+def nce(own: Tensor, others: Tensor, log_sum_exp: Tensor) -> Tensor:
     """The module's NCE loss, of logits of the images' own rows [..., B] and of drawn ones
     [..., B, m].
 
-    log_mean_exp: log(Z / n) [...], so that h(j) is the sigmoid of logit - log(Z / n) - log(m).
+    log_sum_exp: log(m Z / n) [...], so that h(j) is the sigmoid of logit - log(m Z / n).
     """
-    shift = (log_mean_exp + math.log(others.shape[-1]))[..., None]
+    shift = log_sum_exp[..., None]
     told = F.softplus(shift - own) + F.softplus(others - shift[..., None]).sum(dim=-1)
     return told.mean(dim=-1)
 

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from raysl.methods.parts.workers import num_workers
+from raysl.precision import at_least_float32
 
 
 @torch.no_grad()
@@ -26,7 +27,7 @@ def sinkhorn(scores: Tensor, *, epsilon: float, num_iterations: int) -> Tensor:
     least 1 / (B K).
     """
     assert num_iterations >= 1
-    logits = (scores if scores.dtype == torch.float64 else scores.float()) / epsilon
+    logits = at_least_float32(scores) / epsilon
     logits = logits - _log_sums_of_columns(logits)
     assigned = logits.softmax(dim=1)
     for _ in range(num_iterations - 1):

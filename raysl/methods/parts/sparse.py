@@ -17,6 +17,8 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raysl.precision import at_least_float32
+
 POINTWISE_OR_LOCAL = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, BlurPool2d, nn.LayerNorm, nn.Linear)
 NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 Forward = Callable[[Tensor], Tensor]
@@ -158,7 +160,7 @@ def _group_norm(norm: nn.GroupNorm, forward: Forward, squares: Squares, x: Tenso
     if size < squares.side or squares.places_each(size):
         return _of_visible(forward, squares, x)
     visible = squares.at(size)
-    kept = (x.float() if x.dtype != torch.float64 else x) * visible
+    kept = at_least_float32(x) * visible
     groups = kept.unflatten(1, (norm.num_groups, -1))  # [B, G, C / G, h, w]
     count = visible.sum(dim=(1, 2, 3)).view(-1, 1, 1, 1, 1) * groups.shape[2]
     mean = groups.sum(dim=(2, 3, 4), keepdim=True) / count
