@@ -23,7 +23,7 @@ import raysl
 from raysl.data.images import TensorImages
 from raysl.methods import METHODS
 from raysl.recipe import Recipe
-from raysl.state import StopTrial
+from raysl.signals import StopTrial
 from raysl.train import train
 
 WARM, COUNTED = 6, 5  # updates; the first report is due after 40

@@ -24,7 +24,8 @@ import torch
 from raysl import provenance
 from raysl.data.images import Images
 from raysl.recipe import Recipe
-from raysl.state import StopTrial, TrainState, initial_state
+from raysl.signals import StopTrial
+from raysl.state import TrainState, initial_state
 from raysl.train import train
 
 RESULTS = Path(__file__).parent / "results" / "speed.jsonl"

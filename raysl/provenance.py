@@ -22,7 +22,7 @@ def provenance(splits: Splits, *, device: torch.device | str) -> dict[str, Any]:
         "commit": commit(),
         "raysl": raysl.__version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of its own, which only torch can unpickle
         "torchvision": torchvision.__version__,
         "timm": timm.__version__,
         "numpy": np.__version__,

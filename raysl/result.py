@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,11 @@ def read_result(directory: Path) -> TrialResult | None:
         return None
     result: TrialResult = from_dict(TrialResult, json.loads(path.read_text()))
     return result
+
+
+def is_over(stored: TrialResult | None, *, final: bool) -> TypeGuard[TrialResult]:
+    """Whether a stored result is all that is asked for; a failed one is tried again."""
+    return stored is not None and stored.status != "failed" and (stored.final or not final)
 
 
 def write_correct(correct: Mapping[str, NDArray[np.bool_]], directory: Path) -> None:

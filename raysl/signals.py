@@ -1,9 +1,17 @@
-"""Signals that ask a trial to save its state and end."""
+"""What asks a trial to end: signals of the system, and what is raised for it."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+class StopTrial(Exception):
+    """Raised by a report to end the trial early; what was measured so far is kept."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to end; the state was saved and the same command resumes."""
 
 
 @contextmanager

@@ -18,14 +18,6 @@ from raysl.result import write_atomically
 from raysl.rng import global_seed
 
 
-class StopTrial(Exception):
-    """Raised by a report to end the trial early; what was measured so far is kept."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """The process was asked to end; the state was saved and the same command resumes."""
-
-
 @dataclass(frozen=True)
 class World:
     """This worker's place among the workers of one trial."""

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,15 +22,14 @@ from raysl.recipe import Recipe
 from raysl.result import (
     METRICS_FILE,
     TrialResult,
+    is_over,
     read_result,
     write_correct,
     write_result,
 )
-from raysl.signals import signals
+from raysl.signals import Interrupted, StopTrial, signals
 from raysl.state import (
     ALONE,
-    Interrupted,
-    StopTrial,
     TrainState,
     World,
     initial_state,
@@ -201,11 +200,6 @@ def run_trial(
     write_result(result, directory)
     (directory / CHECKPOINT_FILE).unlink(missing_ok=True)
     return result
-
-
-def is_over(stored: TrialResult | None, *, final: bool) -> TypeGuard[TrialResult]:
-    """Whether a stored result is all that is asked for; a failed one is tried again."""
-    return stored is not None and stored.status != "failed" and (stored.final or not final)
 
 
 def attempt_trial(recipe: Recipe, splits: Splits, **arguments: Any) -> TrialResult:

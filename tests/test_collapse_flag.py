@@ -8,7 +8,7 @@ import torch
 from raysl.data.store import load_splits
 from raysl.evaluation.diagnostics import collapsed
 from raysl.recipe import Recipe
-from raysl.state import Interrupted
+from raysl.signals import Interrupted
 from raysl.trial import CHECKPOINT_FILE, run_trial
 
 HEALTHY, LINE = {}, {"method.stop_gradient": False}

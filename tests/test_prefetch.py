@@ -15,7 +15,8 @@ from raysl.data.store import load_splits
 from raysl.data.subset import batch_indices
 from raysl.evaluation.features import extract
 from raysl.recipe import Recipe
-from raysl.state import StopTrial, World, initial_state, read_checkpoint
+from raysl.signals import StopTrial
+from raysl.state import World, initial_state, read_checkpoint
 from raysl.train import train
 
 

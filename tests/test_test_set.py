@@ -12,7 +12,7 @@ from raysl.analysis.scores import Score
 from raysl.analysis.threshold import find_threshold
 from raysl.recipe import Recipe
 from raysl.result import CORRECT_FILE, RESULT_FILE, stored_correct, write_correct
-from raysl.state import Interrupted
+from raysl.signals import Interrupted
 from raysl.trial import run_trial
 
 SIZES = (500.0, 2000.0, 8000.0)

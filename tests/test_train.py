@@ -10,7 +10,8 @@ from raysl.logged import RunningMeans
 from raysl.methods import METHODS
 from raysl.optim import Duration
 from raysl.recipe import EarlyStopping, Recipe
-from raysl.state import Interrupted, StopTrial, World, initial_state, read_checkpoint
+from raysl.signals import Interrupted, StopTrial
+from raysl.state import World, initial_state, read_checkpoint
 from raysl.stopping import validation_loss
 from raysl.train import evaluation_steps, train
 

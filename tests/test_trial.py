@@ -12,7 +12,8 @@ import raysl.trial
 from raysl.data.images import Splits
 from raysl.recipe import EarlyStopping, Recipe
 from raysl.result import RESULT_FILE, read_result
-from raysl.state import Interrupted, StopTrial, initial_state
+from raysl.signals import Interrupted, StopTrial
+from raysl.state import initial_state
 from raysl.tracking import read_jsonl
 from raysl.trial import CHECKPOINT_FILE, ENCODER_FILE, attempt_trial, check_splits, run_trial
 

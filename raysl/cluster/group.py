@@ -15,10 +15,8 @@ from raysl.cluster.loop import work
 from raysl.cluster.mailbox import Mailbox, Reply, calls_at_once
 from raysl.cluster.running import Running
 from raysl.cluster.task import Task
-from raysl.recipe import Recipe
-from raysl.result import TrialResult, read_result
-from raysl.state import Interrupted
-from raysl.trial import failed, is_over
+from raysl.result import TrialResult, is_over, read_result
+from raysl.signals import Interrupted
 
 TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # of 2 s: saves seconds a start and a failure
@@ -46,6 +44,9 @@ def first_failure(
     rank, cause = min(died.items())
     last_line = str(cause).strip().splitlines()[-1]
     text = f"Worker {rank} of {task.workers} ended: {last_line}"
+    from raysl.recipe import Recipe  # see raysl.cluster.running
+    from raysl.trial import failed
+
     return failed(Recipe.from_dict(task.recipe), text, final=task.final)
 
 

@@ -18,7 +18,8 @@ from raysl.data.store import load_splits
 from raysl.memory import keep_freed_memory
 from raysl.recipe import Recipe
 from raysl.result import TrialResult
-from raysl.state import Interrupted, StopTrial, World
+from raysl.signals import Interrupted, StopTrial
+from raysl.state import World
 from raysl.trial import failed, ignore_progress, run_trial
 
 LOOK_SECONDS = 0.5  # how soon a worker that raised is noticed

@@ -1,18 +1,17 @@
-"""A trial in a thread of its process, so that the process can answer while it runs."""
+"""A trial in a thread of its process, so that the process can answer while it runs.
+
+What trains is imported when a trial needs it: the process of a trial with a group trains nothing,
+and its group starts after its imports.
+"""
 
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
-
 from raysl.cluster.mailbox import News
 from raysl.cluster.task import Task
-from raysl.data.store import load_splits
-from raysl.recipe import Recipe
 from raysl.result import TrialResult
-from raysl.state import Interrupted, StopTrial
-from raysl.trial import failed, run_trial
+from raysl.signals import Interrupted, StopTrial
 
 
 class Running:
@@ -24,7 +23,6 @@ class Running:
 
     def __init__(self, task: Task, run: Callable[["Running"], TrialResult]):
         self.task = task
-        self.recipe = Recipe.from_dict(task.recipe)
         self.run = run
         self.interrupt = threading.Event()
         self.stop = threading.Event()
@@ -66,17 +64,27 @@ class Running:
         except Interrupted:
             pass
         except Exception as error:
-            self.result = failed(self.recipe, error, final=self.task.final)
+            from raysl.recipe import Recipe
+            from raysl.trial import failed
+
+            recipe = Recipe.from_dict(self.task.recipe)
+            self.result = failed(recipe, error, final=self.task.final)
         finally:
             self.changed.set()
 
 
 def run_here(running: Running) -> TrialResult:
     """The trial in this process, with as many threads as it has CPUs."""
+    import torch
+
+    from raysl.data.store import load_splits
+    from raysl.recipe import Recipe
+    from raysl.trial import run_trial
+
     task = running.task
     torch.set_num_threads(task.cpus_per_worker)
     return run_trial(
-        running.recipe,
+        Recipe.from_dict(task.recipe),
         load_splits(task.source),
         directory=Path(task.directory),
         final=task.final,
