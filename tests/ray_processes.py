@@ -35,6 +35,12 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
+def worker_pids() -> set[int]:
+    """The processes of a group's workers below this test."""
+    found = descendants(os.getpid())
+    return {pid for pid, command in found.items() if command.startswith("ray::RayTrainWorker")}
+
+
 def kill_one(name: str) -> None:
     """kill -9 one of the Ray processes below this test whose title starts with `name`."""
     found = [pid for pid, command in descendants(os.getpid()).items() if command.startswith(name)]

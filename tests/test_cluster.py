@@ -9,12 +9,14 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
-from ray_processes import descendants, kill_one, leftovers, listening, two_nodes
+from ray_processes import descendants, kill_one, leftovers, listening, two_nodes, worker_pids
 from ray_studies import (
     DIGITS,
     GoodThenBad,
@@ -36,6 +38,18 @@ from raysl.study.local import run_locally
 from raysl.study.spec import Resources
 
 pytestmark = pytest.mark.ray
+
+
+class WorkerWatcher(Watcher):
+    """Notes the processes of the trial's workers at its end."""
+
+    def __init__(self, act: Callable[[Any], None]) -> None:
+        super().__init__(act)
+        self.pids: list[set[int]] = []
+
+    def finished(self, proposal, result):
+        super().finished(proposal, result)
+        self.pids.append(worker_pids())
 
 
 @pytest.mark.slow
@@ -160,7 +174,11 @@ def test_pruning_compares_search_trials_of_one_cell_only(store, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_trial_is_tried_again_and_others_go_on(store, tmp_path):
-    study = study_of(store, steps=1000, seeds=1)  # seconds, so that the kill comes in time
+    study = study_of(
+        store, arms=("simclr", "scratch"), sizes=(16,), seeds=1,
+        steps=1000,  # seconds, so that the kill comes in time
+    )  # fmt: skip
+    study = study.with_overrides({"scratch.duration": "4 steps"})
     plain = ledger_of(study, tmp_path / "plain")
     run_locally(plain, load_splits(store))
     watcher = Watcher(once(lambda: kill_one("ray::Trial"), number=0))
@@ -222,7 +240,7 @@ def test_ctrl_c_saves_the_running_trial_and_the_next_call_finishes_it(store, tmp
 
 
 @pytest.mark.slow
-def test_groups_that_are_killed_or_stopped_give_their_cpus_to_the_next(tmp_path):
+def test_trials_share_their_workers_and_a_killed_one_gives_their_cpus_to_the_next(tmp_path):
     """Attempt 1 loses its Tune trial, the second trial is pruned (test_groups.py kills a worker).
 
     Beside another Ray on this machine, where Ray's clean-up must know which one is meant.
@@ -231,12 +249,14 @@ def test_groups_that_are_killed_or_stopped_give_their_cpus_to_the_next(tmp_path)
         DIGITS, sizes=(32,), seeds=1, steps=300, space=GoodThenBad(), trials=2, scheduler="asha",
         workers=2, changes={"num_evaluations": 10},
     )  # fmt: skip
-    watcher = Watcher(once(lambda: kill_one("ray::Trial"), number=0))
+    watcher = WorkerWatcher(once(lambda: kill_one("ray::Trial"), number=0))
     ledger = ledger_of(study, tmp_path, watcher)
     with another_ray():
         run_on_ray(ledger, num_cpus=2)
     assert [result.status for result in watcher.finishes] == ["ok", "stopped", "ok"]
     assert [result.attempts for result in watcher.finishes] == [2, 1, 1]
+    assert len(watcher.pids[0]) == 2
+    assert watcher.pids == [watcher.pids[0]] * 3
     assert leftovers() == []
 
 

@@ -1,17 +1,15 @@
 """Groups of workers that outlive a trial: kept after a success, given up after anything else."""
 
 import dataclasses
-import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
-from ray_processes import descendants, kill_one, leftovers
-from ray_studies import Watcher, ledger_of, study_of
+from ray_processes import kill_one, worker_pids
 
-from raysl.cluster import run_on_ray
 from raysl.cluster.group import Groups
 from raysl.cluster.mailbox import Mailbox, News
 from raysl.cluster.running import Running
@@ -43,12 +41,6 @@ def task_of(recipe: Recipe, store: Path, directory: Path, *, workers: int = 2) -
     )  # fmt: skip
 
 
-def worker_pids() -> set[int]:
-    """The processes of a group's workers below this test."""
-    found = descendants(os.getpid())
-    return {pid for pid, command in found.items() if command.startswith("ray::RayTrainWorker")}
-
-
 def take(box: Mailbox, rank: int) -> list[Task | None]:
     """Where the worker's next trial appears once it has it."""
     taken: list[Task | None] = []
@@ -64,24 +56,19 @@ def wait_for(condition, *, seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-class WorkerWatcher(Watcher):
-    """Notes the group's processes at the end of each trial."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pids: list[set[int]] = []
-
-    def finished(self, proposal, result):
-        super().finished(proposal, result)
-        self.pids.append(worker_pids())
-
-
 @pytest.fixture
 def task(tmp_path) -> Task:
     return Task(
         recipe={}, source="", directory=str(tmp_path), final=False, storage="", workers=2,
         cpus_per_worker=1, gpus_per_worker=0.0,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def groups() -> Iterator[Groups]:
+    """Those of one Ray of two CPUs: its start, and that of each group, takes many seconds."""
+    with session(address=None, num_cpus=2, groups=True):
+        yield Groups()
 
 
 def test_a_trial_starts_once_all_workers_ask_for_it(task):
@@ -130,19 +117,29 @@ def test_workers_leave_when_no_trial_comes_and_none_is_accepted_then(task):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_trials_of_a_study_share_their_workers(store, tmp_path):
-    watcher = WorkerWatcher()
-    study = study_of(store, arms=("moco", "simclr"), sizes=(32,), steps=20, workers=2)
-    run_on_ray(ledger_of(study, tmp_path, watcher), num_cpus=2)
-    assert [result.status for result in watcher.finishes] == ["ok"] * 4
-    assert len(watcher.pids[0]) == 2
-    assert watcher.pids == [watcher.pids[0]] * 4
-    assert leftovers() == []
+def test_a_stopped_trial_leaves_its_workers_to_the_next(groups, store, tmp_path):
+    stopped = Running(task_of(recipe_of(store, steps=2000), store, tmp_path), groups.run)
+    wait_for(lambda: stopped.take_news().step > 0)
+    pids = worker_pids()
+    stopped.stop.set()
+    stopped.thread.join(60)
+    assert stopped.result.status == "stopped"
+    trained = recipe_of(store)
+    for final in (False, True):  # the second only evaluates: rank 0 has the encoder's file
+        task = dataclasses.replace(task_of(trained, store, tmp_path), final=final)
+        after = Running(task, groups.run)
+        after.thread.join(60)
+        assert after.result.status == "ok"
+        assert ("test/linear_top1" in after.result.metrics) == final
+    after = Running(task_of(recipe_of(store, seed=1), store, tmp_path), groups.run)
+    after.thread.join(60)
+    assert after.result.status == "ok"
+    assert worker_pids() == pids
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_group_ends_with_a_failure_and_the_next_trial_has_another(store, tmp_path):
+def test_a_group_ends_with_a_failure_and_the_next_trial_has_another(groups, store, tmp_path):
     """A trial gives the same in both: after MoCo, with its teacher and queue, and as the first."""
     long, repeated = recipe_of(store, steps=2000), recipe_of(store, seed=1, steps=20)
     pids = []
@@ -153,66 +150,39 @@ def test_a_group_ends_with_a_failure_and_the_next_trial_has_another(store, tmp_p
         assert running.result is not None
         return running.result
 
-    with session(address=None, num_cpus=2, groups=True):
-        groups = Groups()
-        assert finish(recipe_of(store, method="moco")).status == "ok"
-        later = finish(repeated)
-        assert later.status == "ok"
-        pids.append(worker_pids())
+    assert finish(recipe_of(store, method="moco")).status == "ok"
+    later = finish(repeated)
+    assert later.status == "ok"
+    pids.append(worker_pids())
 
-        diverged = finish(recipe_of(store, **DIVERGING))
-        assert diverged.status == "failed"
-        assert "FloatingPointError: The loss was not finite in update" in diverged.error
-        assert finish(repeated, tmp_path / "fresh").metrics == later.metrics
-        pids.append(worker_pids())
+    diverged = finish(recipe_of(store, **DIVERGING))
+    assert diverged.status == "failed"
+    assert "FloatingPointError: The loss was not finite in update" in diverged.error
+    assert finish(repeated, tmp_path / "fresh").metrics == later.metrics
+    pids.append(worker_pids())
 
-        running = Running(task_of(long, store, tmp_path), groups.run)
-        wait_for(lambda: running.take_news().step > 0)
-        kill_one("ray::RayTrainWorker")
-        running.thread.join(60)
-        assert running.result.status == "failed"
-        assert "Worker " in running.result.error
-        assert " of 2 ended: " in running.result.error
-        assert finish(recipe_of(store, seed=2)).status == "ok"
-        pids.append(worker_pids())
+    running = Running(task_of(long, store, tmp_path), groups.run)
+    wait_for(lambda: running.take_news().step > 0)
+    kill_one("ray::RayTrainWorker")
+    running.thread.join(60)
+    assert running.result.status == "failed"
+    assert "Worker " in running.result.error
+    assert " of 2 ended: " in running.result.error
+    assert finish(recipe_of(store, seed=2)).status == "ok"
+    pids.append(worker_pids())
 
-        assert finish(recipe_of(store, seed=3), workers=1).status == "ok"
-        pids.append(worker_pids())
-        assert ray.available_resources()["CPU"] == 1
+    assert finish(recipe_of(store, seed=3), workers=1).status == "ok"
+    pids.append(worker_pids())
+    assert ray.available_resources()["CPU"] == 1
 
-        running = Running(task_of(long, store, tmp_path, workers=1), groups.run)
-        wait_for(lambda: running.take_news().step > 0)
-        running.interrupt.set()
-        running.thread.join(60)
-        assert not running.thread.is_alive()
-        assert running.result is None
-        assert (Path(running.task.directory) / CHECKPOINT_FILE).exists()
-        groups.end(60)
-        wait_for(lambda: ray.available_resources()["CPU"] == 2)
+    running = Running(task_of(long, store, tmp_path, workers=1), groups.run)
+    wait_for(lambda: running.take_news().step > 0)
+    running.interrupt.set()
+    running.thread.join(60)
+    assert not running.thread.is_alive()
+    assert running.result is None
+    assert (Path(running.task.directory) / CHECKPOINT_FILE).exists()
+    groups.end(60)
+    wait_for(lambda: ray.available_resources()["CPU"] == 2)
     assert [len(found) for found in pids] == [2, 2, 2, 1]
     assert len(set().union(*pids)) == 7
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_stopped_trial_leaves_its_workers_to_the_next(store, tmp_path):
-    with session(address=None, num_cpus=2, groups=True):
-        groups = Groups()
-        stopped = Running(task_of(recipe_of(store, steps=2000), store, tmp_path), groups.run)
-        wait_for(lambda: stopped.take_news().step > 0)
-        pids = worker_pids()
-        stopped.stop.set()
-        stopped.thread.join(60)
-        assert stopped.result.status == "stopped"
-        trained = recipe_of(store)
-        for final in (False, True):  # the second only evaluates: rank 0 has the encoder's file
-            task = dataclasses.replace(task_of(trained, store, tmp_path), final=final)
-            after = Running(task, groups.run)
-            after.thread.join(60)
-            assert after.result.status == "ok"
-            assert ("test/linear_top1" in after.result.metrics) == final
-        after = Running(task_of(recipe_of(store, seed=1), store, tmp_path), groups.run)
-        after.thread.join(60)
-        assert after.result.status == "ok"
-        assert worker_pids() == pids
-        groups.end(60)

@@ -12,10 +12,11 @@ import pytest
 
 STUDY = Path(__file__).parents[1] / "studies" / "size_threshold.py"
 ARGUMENTS = ["--small", "seeds=2", "duration=60 steps", "name=resumed"]
+SMALL_ENCODER = ["--set", "encoder.width=8"]
 
 
 def command(runs, *options):
-    start = [sys.executable, "-m", "raysl.cli", "run", str(STUDY), *ARGUMENTS]
+    start = [sys.executable, "-m", "raysl.cli", "run", str(STUDY), *ARGUMENTS, *SMALL_ENCODER]
     return [*start, "--runs", str(runs), *options]
 
 
@@ -40,7 +41,7 @@ def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_kill
     deadline = time.monotonic() + 120
     while len(results(killed)) < 3 and time.monotonic() < deadline:
         assert process.poll() is None, "the study ended before it could be killed"
-        time.sleep(0.1)
+        time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     done = {path: path.stat().st_mtime_ns for path in results(killed)}
@@ -84,7 +85,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(tmp_path):
     deadline = time.monotonic() + 120
     while len(results(tmp_path)) < 2 and time.monotonic() < deadline:
         assert process.poll() is None, "the study ended before it could be interrupted"
-        time.sleep(0.1)
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=40)
     assert process.returncode == 130
