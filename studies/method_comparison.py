@@ -127,19 +127,6 @@ def study(
     methods = chosen_methods(methods)
     extra = [*(["pretrained"] if public else []), *(["supervised_source"] if source else [])]
     arms = list(dict.fromkeys([*methods, baseline, "scratch", "random", *extra]))
-    overrides: dict[str, dict[str, Any]] = {}
-    for arm in arms:
-        own = method_class(arm).encoder_config
-        overrides[arm] = {"encoder": own} if encoder is None else {}
-    if public:
-        overrides["pretrained"] = {"encoder": EncoderConfig(name=public)} | file_of(weights)
-    elif weights:
-        raise ValueError("weights belong to a model: name it, such as public=resnet18.")
-    if source:
-        overrides["supervised_source"] |= {
-            "method.data": source,
-            "method.digest": load_splits(source).digest,
-        }
     base = Recipe.create(
         methods[0],
         dataset=splits.digest,
@@ -150,6 +137,20 @@ def study(
     )
     if encoder is not None:
         base = dataclasses.replace(base, encoder=EncoderConfig(name=encoder))
+    overrides: dict[str, dict[str, Any]] = {}
+    for arm in arms:
+        own = base.encoder if encoder is not None else method_class(arm).encoder_config
+        # Not where it is the shared one anyway, so that --set encoder.width=64 reaches the arm.
+        overrides[arm] = {"encoder": own} if own != base.encoder else {}
+    if public:
+        overrides["pretrained"] = {"encoder": EncoderConfig(name=public)} | file_of(weights)
+    elif weights:
+        raise ValueError("weights belong to a model: name it, such as public=resnet18.")
+    if source:
+        overrides["supervised_source"] |= {
+            "method.data": source,
+            "method.digest": load_splits(source).digest,
+        }
     plain = size_study(
         splits,
         name=name or f"method-comparison-{splits.name}",

@@ -128,6 +128,13 @@ def test_each_method_has_its_own_encoder_or_all_have_one():
     assert {one.recipe(c, {}, 0).encoder.name for c in one.cells()} == {"vit"}
 
 
+def test_an_override_of_the_encoder_reaches_all_arms_that_share_it():
+    study = small(methods=("simclr", "byol", "mae")).with_overrides({"encoder.width": 8})
+    widths = {cell["arm"]: study.recipe(cell, {}, 0).encoder.width for cell in study.cells()}
+    vit = METHODS["mae"].encoder_config
+    assert widths == dict.fromkeys(("simclr", "byol", "scratch", "random"), 8) | {"mae": vit.width}
+
+
 def test_an_arm_that_does_not_fit_says_so_before_anything_is_spent():
     with pytest.raises(ValueError, match=r"^mae: .*needs .* not 'convnet'.* Or leave mae out\.$"):
         small(methods=("simclr", "mae"), encoder="convnet")

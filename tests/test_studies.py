@@ -15,7 +15,7 @@ STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.py"))
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_the_small_variant_ends_in_a_report_without_failed_trials(path, tmp_path, monkeypatch):
     arguments = ["raysl", "run", str(path), "duration=6 steps", "--small", "--local"]
-    arguments += ["--runs", str(tmp_path)]
+    arguments += ["--set", "encoder.width=8", "--runs", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as ended:
         cli.main()
