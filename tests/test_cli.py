@@ -12,6 +12,7 @@ from raysl.study.load import arguments, build_study, load_module
 
 STUDIES = Path(__file__).parents[1] / "studies"
 THRESHOLD = str(STUDIES / "size_threshold.py")
+SMALL = ("run", THRESHOLD, "--small", "--local", "--set", "encoder.width=8")
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ def test_debug_shows_the_traceback_and_stands_in_the_help(raysl):
 
 @pytest.mark.slow
 def test_a_study_with_the_same_name_and_other_content_is_refused(raysl):
-    small = ("run", THRESHOLD, "--small", "--local", "seeds=1")
+    small = (*SMALL, "seeds=1")
     assert raysl(*small)[0] == 0
     code, _, err = raysl(*small, "--set", "method.temperature=0.2")
     assert code == 2
@@ -217,7 +218,7 @@ def test_a_study_with_the_same_name_and_other_content_is_refused(raysl):
 
 @pytest.mark.slow
 def test_a_whole_study_ends_in_table_sentence_report_and_the_way_to_mlflow(raysl, tmp_path):
-    code, out, _ = raysl("run", THRESHOLD, "--small", "--local")
+    code, out, _ = raysl(*SMALL)
     assert code == 0
     assert "scratch" in out
     assert "test/linear_top1" in out
@@ -276,17 +277,16 @@ def test_plan_has_no_forecast_of_a_threshold_where_there_is_one_size(raysl):
 
 @pytest.mark.slow
 def test_a_capped_run_says_why_it_stopped_reports_and_goes_on_with_a_larger_budget(raysl, tmp_path):
-    small = ("run", THRESHOLD, "--small", "--local")
     trials = tmp_path / "runs" / "size-threshold-small" / "trials"
-    code, out, _ = raysl(*small, "--budget", "trials=3")
+    code, out, _ = raysl(*SMALL, "--budget", "trials=3")
     assert code == 0
     assert "The budget of 3 trials is used up: 3 run, 5 of the plan left." in out
     assert len(list(trials.glob("*/result.json"))) == 3
     assert (trials.parent / "report.html").exists()
-    code, out, _ = raysl(*small, "--budget", "trials=5", "--budget", "device-hours=9")
+    code, out, _ = raysl(*SMALL, "--budget", "trials=5", "--budget", "device-hours=9")
     assert code == 0
     assert len(list(trials.glob("*/result.json"))) == 5
-    code, out, _ = raysl(*small)
+    code, out, _ = raysl(*SMALL)
     assert code == 0
     assert "budget" not in out
     assert len(list(trials.glob("*/result.json"))) == 8
