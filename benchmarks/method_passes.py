@@ -6,12 +6,13 @@ losses, negatives, queues, moving averages, Sinkhorn, masks, rotations and the t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from raysl.methods import Batch, Method
+from raysl.methods.parts.heads import has_batch_norm
 from raysl.methods.parts.masks import num_hidden
 from raysl.methods.parts.rotations import rotate
 from raysl.methods.parts.stages import maps_of
@@ -53,14 +54,16 @@ def every_view(method: Method, batch: Batch) -> list[Pass]:
 
 
 def one_by_one(method: Method, batch: Batch) -> list[Pass]:
-    """Each view by itself, as where batch norm must not see two views of an image together."""
+    """Each view by itself where batch norm must not see two views of an image together."""
+    if not has_batch_norm(method.encoder):
+        return every_view(method, batch)
     return [Pass(method.encoder, view) for view in batch.views]
 
 
 def one_by_one_with_teacher(method: Method, batch: Batch) -> list[Pass]:
-    """Each view by itself, by the student and by the teacher."""
-    taught = [Pass(method.encoder, view, trained=False) for view in batch.views]
-    return [*one_by_one(method, batch), *taught]
+    """The same by the student and by the teacher."""
+    passes = one_by_one(method, batch)
+    return [*passes, *(replace(each, trained=False) for each in passes)]
 
 
 def with_teacher(method: Method, batch: Batch) -> list[Pass]:

@@ -1,5 +1,6 @@
 """Small data for tests: four classes that a few steps can learn, and an image store."""
 
+import multiprocessing
 import os
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,8 @@ from raysl.data.importer import import_images
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits for the first
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the same, for pytest-xdist's workers
+# Processes that tests start are forked from one that has imported what takes seconds.
+multiprocessing.set_forkserver_preload(["raysl.train", "raysl.study.threshold"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from gloo import work_together
 
 from raysl.methods.parts.bank import FeatureBank, FeatureQueue
 from raysl.methods.parts.contrast import cosines
 from raysl.methods.parts.instances import InstanceBank
 from raysl.methods.parts.unit import unit_rows
+from raysl.methods.parts.workers import worker_rank
 from raysl.methods.simclr import FIELDS, SimCLRConfig, contrastive_loss
 
 WORLD = 2
@@ -43,21 +43,15 @@ def kept(part):
     return [bank.rows, queue.rows, queue.num_stored, small.rows, small.num_stored]
 
 
-def _worker(rank, path, results):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=WORLD)
+def of_own_part():
+    rank = worker_rank()
     part = slice(rank * SIZE // WORLD, (rank + 1) * SIZE // WORLD)
-    results[rank] = {loss: gradient(loss, part) for loss in LOSSES} | {"kept": kept(part)}
-    dist.destroy_process_group()
+    return {loss: gradient(loss, part) for loss in LOSSES} | {"kept": kept(part)}
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    path = tmp_path_factory.mktemp("rendezvous") / "file"
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_worker, args=(path, results), nprocs=WORLD)
-        return [results[rank] for rank in range(WORLD)]
+    return work_together(of_own_part, WORLD, tmp_path_factory.mktemp("workers"))
 
 
 @pytest.mark.slow

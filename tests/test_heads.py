@@ -14,14 +14,16 @@ def views():
     return torch.randn(2, 6, 3, 16, 16, generator=torch.Generator().manual_seed(0)).unbind()
 
 
-def layers():
+def layers(**encoder):
     torch.manual_seed(0)
-    encoder = build_encoder(EncoderConfig(width=4), channels=3, image_size=16)
+    config = EncoderConfig(**{"width": 4, **encoder})
+    encoder = build_encoder(config, channels=3, image_size=16)
     return nn.Sequential(encoder, *mlp(encoder.num_features, (10, 5), final_norm=True))
 
 
-def test_views_at_once_are_views_one_after_the_other_statistics_and_gradients_included():
-    together = layers().double()
+@pytest.mark.parametrize("encoder", [{}, {"norm": "group"}, {"name": "vit"}])
+def test_views_at_once_are_views_one_after_the_other_statistics_and_gradients_included(encoder):
+    together = layers(**encoder).double()
     apart = copy.deepcopy(together)
     images = [view.double() for view in views()]
     weights = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(1)).double()
@@ -40,6 +42,14 @@ def test_views_in_one_batch_would_have_other_statistics():
     network = layers()
     joined = network(torch.cat(views())).unflatten(0, (2, -1))
     assert not torch.allclose(by_view(layers(), views()), joined, atol=0.01)
+
+
+@pytest.mark.parametrize(("norm", "passes"), [("batch", [6, 6]), ("group", [12])])
+def test_an_encoder_without_batch_norm_takes_all_views_in_one_pass(norm, passes):
+    network, seen = layers(norm=norm), []
+    network[0].register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
+    by_view(network, views())
+    assert seen == passes
 
 
 def test_no_layers_leave_the_views_as_they_are():

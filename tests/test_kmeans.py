@@ -1,13 +1,11 @@
 """Spherical k-means is scikit-learn's on the sphere, alone and on two workers."""
 
-import datetime
 import warnings
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from gloo import work_together
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import normalized_mutual_info_score
@@ -100,30 +98,18 @@ def test_assignments_in_parts_are_those_at_once():
     assert torch.equal(nearest(rows, centroids), (rows @ centroids.T).argmax(dim=1))
 
 
-def _worker(rank, path, results):
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{path}",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=60),
-    )
-    results[rank] = [value.numpy() for value in run(unit_rows(301, 8), 12)]
-    dist.destroy_process_group()
+def clusters_of_301():
+    return run(unit_rows(301, 8), 12)
 
 
 @pytest.mark.slow
 def test_two_workers_find_what_one_finds(tmp_path):
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_worker, args=(tmp_path / "file", results), nprocs=2)
-        first, second = results[0], results[1]
-    centroids, labels = run(unit_rows(301, 8), 12)
-    assert (first[0] == second[0]).all()
-    assert (first[1] == second[1]).all()
-    assert torch.allclose(centroids, torch.from_numpy(first[0]), atol=1e-12)
-    assert torch.equal(labels, torch.from_numpy(first[1]))
+    first, second = work_together(clusters_of_301, 2, tmp_path)
+    centroids, labels = clusters_of_301()
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert torch.allclose(centroids, first[0], atol=1e-12)
+    assert torch.equal(labels, first[1])
 
 
 def test_mutual_information_is_that_of_scikit_learn():

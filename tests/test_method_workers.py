@@ -1,17 +1,16 @@
 """k workers give the gradient of one on the joined batch; what they keep agrees on all of them."""
 
-import datetime
 import traceback
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from gloo import work_together
 from method_cases import CASES
 from method_steps import batch_of, build
 from torch import nn
 
 from raysl.methods import METHODS, Batch
+from raysl.methods.parts.workers import num_workers, worker_rank
 from raysl.train import distributed
 
 pytestmark = pytest.mark.slow
@@ -75,15 +74,9 @@ def share(rank, world, total):
     return slice(rank * total // world, (rank + 1) * total // world)
 
 
-def _worker(rank, world, path, results):
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{path}",
-        rank=rank,
-        world_size=world,
-        timeout=datetime.timedelta(seconds=60),
-    )
+def of_own_share():
+    """By method: the gradients and what is kept, or why there are none."""
+    rank, world = worker_rank(), num_workers()
     found = {}
     for name in TRAINED:
         try:
@@ -93,20 +86,14 @@ def _worker(rank, world, path, results):
             )
         except Exception:
             found[name] = traceback.format_exc()
-    results[rank] = found
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def together(request, tmp_path_factory):
     """What each rank of 2 or of 3 workers found, by method."""
-    path = tmp_path_factory.mktemp("rendezvous") / "file"
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_worker, args=(request.param, path, results), nprocs=request.param)
-        found = dict(results)
-    assert len(found) == request.param
-    return {name: [found[rank][name] for rank in sorted(found)] for name in TRAINED}
+    found = work_together(of_own_share, request.param, tmp_path_factory.mktemp("workers"))
+    return {name: [each[name] for each in found] for name in TRAINED}
 
 
 @pytest.mark.parametrize("name", TRAINED)

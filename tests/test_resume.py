@@ -10,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from raysl import cli
+
 STUDY = Path(__file__).parents[1] / "studies" / "size_threshold.py"
 ARGUMENTS = ["--small", "seeds=2", "duration=60 steps", "name=resumed"]
 SMALL_ENCODER = ["--set", "encoder.width=8"]
 
 
+def arguments(runs, *options):
+    return ["run", str(STUDY), *ARGUMENTS, *SMALL_ENCODER, "--runs", str(runs), *options]
+
+
 def command(runs, *options):
-    start = [sys.executable, "-m", "raysl.cli", "run", str(STUDY), *ARGUMENTS, *SMALL_ENCODER]
-    return [*start, "--runs", str(runs), *options]
+    return [sys.executable, "-m", "raysl.cli", *arguments(runs, *options)]
 
 
 def results(runs):
@@ -35,7 +40,9 @@ def metrics(runs):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_killed(tmp_path):
+def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_killed(
+    tmp_path, monkeypatch
+):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
@@ -55,7 +62,10 @@ def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_kill
     assert len(kept) >= len(done) - 2
     assert len(after) == 8
 
-    subprocess.run(command(whole, "--local"), capture_output=True, check=True)
+    monkeypatch.setattr(sys, "argv", ["raysl", *arguments(whole, "--local")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
     assert metrics(killed) == metrics(whole)
     tables = [json.loads((r / "resumed" / "report.json").read_text()) for r in (killed, whole)]
     assert tables[0]["cells"] == tables[1]["cells"]

@@ -1,13 +1,11 @@
 """Sinkhorn-Knopp: rows exact, columns in the limit, safe at small epsilon, equal for k workers."""
 
-import datetime
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from gloo import work_together
 
 from raysl.methods.parts.sinkhorn import sinkhorn
+from raysl.methods.parts.workers import worker_rank
 
 
 def naive_sinkhorn(scores, epsilon, num_iterations):
@@ -103,31 +101,21 @@ SPLITS = {  # of 12 images over two workers
 }
 
 
-def _worker(rank, path, results):
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{path}",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=60),
-    )
-    for name, parts in SPLITS.items():
-        for epsilon in (0.05, 0.001):
-            part = cosines(12, 4)[parts[rank]]
-            found = sinkhorn(part, epsilon=epsilon, num_iterations=3)
-            results[rank, name, epsilon] = found.tolist()
-    dist.destroy_process_group()
+def codes_of_parts():
+    """This worker's, by split and epsilon."""
+    rank = worker_rank()
+    return {
+        (name, epsilon): sinkhorn(cosines(12, 4)[parts[rank]], epsilon=epsilon, num_iterations=3)
+        for name, parts in SPLITS.items()
+        for epsilon in (0.05, 0.001)
+    }
 
 
 @pytest.mark.slow
 def test_two_workers_with_any_parts_of_the_batch_give_what_one_gives(tmp_path):
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_worker, args=(tmp_path / "rendezvous", results), nprocs=2)
-        found = dict(results)
+    first, second = work_together(codes_of_parts, 2, tmp_path)
     for name in SPLITS:
         for epsilon in (0.05, 0.001):
             alone = sinkhorn(cosines(12, 4), epsilon=epsilon, num_iterations=3)
-            joined = found[0, name, epsilon] + found[1, name, epsilon]
-            assert torch.allclose(torch.tensor(joined), alone, atol=1e-5), name
+            joined = torch.cat([first[name, epsilon], second[name, epsilon]])
+            assert torch.allclose(joined, alone, atol=1e-5), name

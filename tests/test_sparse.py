@@ -4,9 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from gloo import work_together
 from timm.layers import BatchNormAct2d, LayerNorm2d
 from timm.models.convnext import ConvNeXt
 from torch import nn
@@ -15,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from raysl.encoder import Encoder, EncoderConfig, build_encoder
 from raysl.methods.parts.sparse import POINTWISE_OR_LOCAL, Squares, only, read_by_place
 from raysl.methods.parts.stages import maps_of
+from raysl.methods.parts.workers import num_workers, worker_rank
 
 CONVNEXT_STAGES = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32), "num_classes": 0}
 ENCODERS = [  # with sizes of which all maps divide into equal squares, and others
@@ -225,10 +225,8 @@ def test_a_sparse_norm_has_the_precision_of_the_norm():
         assert sparse.dtype == norm(x).dtype == torch.bfloat16
 
 
-def _synchronised(rank, world, path, results):
-    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=world)
-    results[rank] = norm_of_share(nn.SyncBatchNorm(3), rank, world)
-    dist.destroy_process_group()
+def synchronised():
+    return norm_of_share(nn.SyncBatchNorm(3), worker_rank(), num_workers())
 
 
 def norm_of_share(norm, rank=0, world=1):
@@ -247,10 +245,7 @@ def norm_of_share(norm, rank=0, world=1):
 @on_gpu  # PyTorch synchronises batch norm on GPUs only, and so do we
 @pytest.mark.slow
 def test_synchronised_batch_norm_has_the_visible_places_of_all_workers(tmp_path):
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_synchronised, args=(2, tmp_path / "file", results), nprocs=2)
-        first, second = results[0], results[1]
+    first, second = work_together(synchronised, 2, tmp_path)
     y, gradient, mean, variance = norm_of_share(nn.BatchNorm2d(3))
     torch.testing.assert_close(torch.cat([first[0], second[0]]), y)
     torch.testing.assert_close(torch.cat([first[1], second[1]]), gradient)

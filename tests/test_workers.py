@@ -1,12 +1,9 @@
 """Collectives with gradient: two workers with half a batch each equal one with the whole."""
 
-import datetime
-import traceback
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from gloo import work_together
 
 from raysl.methods.barlow_twins import draw_mixture, mix
 from raysl.methods.parts.workers import (
@@ -74,29 +71,10 @@ def seen():
     return found
 
 
-def _worker(rank, path, results):
-    torch.set_num_threads(1)
-    minute = datetime.timedelta(seconds=60)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{path}", rank=rank, world_size=WORLD, timeout=minute
-    )
-    try:
-        results[rank] = seen()
-    except Exception:
-        results[rank] = traceback.format_exc()
-    dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     """What each of two workers saw."""
-    path = tmp_path_factory.mktemp("rendezvous") / "file"
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_worker, args=(path, results), nprocs=WORLD)
-        found = [results[rank] for rank in range(WORLD)]
-    assert all(isinstance(each, dict) for each in found), found
-    return found
+    return work_together(seen, WORLD, tmp_path_factory.mktemp("workers"))
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -29,16 +29,23 @@ def mlp(num_features: int, widths: Sequence[int], *, final_norm: bool = False) -
 
 def by_view(layers: Iterable[nn.Module], views: Sequence[Tensor] | Tensor) -> Tensor:
     """An encoder, a head or both on V views of B images, [V, B, D], so that batch norms see each
-    view by itself; other layers take all at once.
+    view by itself; other layers, and encoders without batch norm, take all at once.
     """
     outputs: Any = views
     for layer in layers:
-        if isinstance(layer, Encoder | _BatchNorm):
+        if has_batch_norm(layer):
             outputs = torch.stack([layer(view) for view in outputs])
+        elif isinstance(layer, Encoder):
+            outputs = layer(torch.cat(tuple(outputs))).unflatten(0, (len(outputs), -1))
         else:
             outputs = layer(outputs)
     found: Tensor = outputs
     return found
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether it treats an image differently beside other images."""
+    return any(isinstance(part, _BatchNorm) for part in module.modules())
 
 
 def require_widths(name: str, widths: Sequence[int]) -> None:
