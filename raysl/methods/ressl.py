@@ -125,4 +125,4 @@ def relation_loss(
     with full_precision(z):
         targets = ((k / teacher_temperature) @ earlier.T).softmax(dim=1)
         logits = (z / student_temperature) @ earlier.T
-    return -(targets * logits.log_softmax(dim=1)).sum() / len(z), targets
+    return (targets * logits.log_softmax(dim=1)).sum() / -len(z), targets
