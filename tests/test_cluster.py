@@ -41,15 +41,17 @@ pytestmark = pytest.mark.ray
 
 
 class WorkerWatcher(Watcher):
-    """Notes the processes of the trial's workers at its end."""
+    """Notes the processes of the trial's workers at its end, and their environments."""
 
-    def __init__(self, act: Callable[[Any], None]) -> None:
+    def __init__(self, act: Callable[[Any], None] = lambda proposal: None) -> None:
         super().__init__(act)
         self.pids: list[set[int]] = []
+        self.environments: list[bytes] = []
 
     def finished(self, proposal, result):
         super().finished(proposal, result)
         self.pids.append(worker_pids())
+        self.environments += [Path(f"/proc/{p}/environ").read_bytes() for p in self.pids[-1]]
 
 
 @pytest.mark.slow
@@ -263,19 +265,14 @@ def test_trials_share_their_workers_and_a_killed_one_gives_their_cpus_to_the_nex
 @pytest.mark.slow
 def test_a_trial_of_two_workers_spans_two_nodes_of_a_cluster(store, tmp_path):
     study = study_of(store, sizes=(32,), seeds=1, workers=2)
-    arenas = []
-
-    def look(proposal) -> None:
-        for pid, command in descendants(os.getpid()).items():
-            if command.startswith("ray::RayTrainWorker"):
-                arenas.append(b"MALLOC_ARENA_MAX=1" in Path(f"/proc/{pid}/environ").read_bytes())
-
+    watcher = WorkerWatcher()
     with two_nodes() as (address, token):
-        ledger = ledger_of(study, tmp_path / "ray", Watcher(look))
+        ledger = ledger_of(study, tmp_path / "ray", watcher)
         run_on_ray(ledger, address=address, token_path=token)
     (result,) = ledger.results.values()
     assert result.status == "ok"
-    assert len(arenas) >= 2
-    assert all(arenas)  # as in a Ray of its own, where processes inherit it
+    assert len(watcher.environments) == 2
+    for variables in watcher.environments:  # as in a Ray of its own, where processes inherit it
+        assert b"MALLOC_ARENA_MAX=1" in variables
     # Each node has one CPU and each worker needs one, so no node can have held both.
     assert result.cost["device_seconds"] == 2 * result.cost["seconds"]
