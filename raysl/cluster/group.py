@@ -13,7 +13,7 @@ from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
 from raysl.cluster.loop import work
 from raysl.cluster.mailbox import Mailbox, Reply, calls_at_once
-from raysl.cluster.running import Running
+from raysl.cluster.running import Running, failed_trial
 from raysl.cluster.task import Task
 from raysl.result import TrialResult, is_over, read_result
 from raysl.signals import Interrupted
@@ -43,11 +43,7 @@ def first_failure(
         return next(iter(failures.values()))
     rank, cause = min(died.items())
     last_line = str(cause).strip().splitlines()[-1]
-    text = f"Worker {rank} of {task.workers} ended: {last_line}"
-    from raysl.recipe import Recipe  # see raysl.cluster.running
-    from raysl.trial import failed
-
-    return failed(Recipe.from_dict(task.recipe), text, final=task.final)
+    return failed_trial(task, f"Worker {rank} of {task.workers} ended: {last_line}")
 
 
 def shape(task: Task) -> tuple[int, int, float]:

@@ -64,13 +64,17 @@ class Running:
         except Interrupted:
             pass
         except Exception as error:
-            from raysl.recipe import Recipe
-            from raysl.trial import failed
-
-            recipe = Recipe.from_dict(self.task.recipe)
-            self.result = failed(recipe, error, final=self.task.final)
+            self.result = failed_trial(self.task, error)
         finally:
             self.changed.set()
+
+
+def failed_trial(task: Task, error: Exception | str) -> TrialResult:
+    """The result of a trial that raised `error`, or that ended by what it says."""
+    from raysl.recipe import Recipe
+    from raysl.trial import failed
+
+    return failed(Recipe.from_dict(task.recipe), error, final=task.final)
 
 
 def run_here(running: Running) -> TrialResult:

@@ -38,7 +38,7 @@ from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
-from raysl.methods.parts.workers import averaged, draw, gather, num_workers, summed, worker_rank
+from raysl.methods.parts.workers import batch_mean, draw, gather, num_workers, summed, worker_rank
 from raysl.optim import OptimConfig
 from raysl.precision import at_least_float32, full_precision
 from raysl.views import VIEWS
@@ -137,11 +137,6 @@ class _Standardise(torch.autograd.Function):
 def standardise(z: Tensor) -> Tensor:
     """Columns of mean 0 and variance 1 over the global batch; z [..., B, D], this worker's rows."""
     return _Standardise.apply(z)
-
-
-def batch_mean(x: Tensor) -> Tensor:
-    """[..., 1, D] over the global batch of x [..., B, D], this worker's rows."""
-    return averaged(x.mean(dim=-2, keepdim=True))
 
 
 def correlation(z1: Tensor, z2: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from raysl.methods.parts.heads import mlp, require_widths
 from raysl.methods.parts.signs import embedding_signs
 from raysl.methods.parts.unit import unit_rows
 from raysl.methods.parts.views import require_views
-from raysl.methods.parts.workers import averaged, num_workers, summed
+from raysl.methods.parts.workers import batch_mean, num_workers, summed
 from raysl.optim import OptimConfig
 from raysl.precision import at_least_float32, full_precision
 from raysl.views import VIEWS
@@ -109,7 +109,7 @@ def penalties(z: Tensor) -> tuple[Tensor, Tensor]:
     """
     size = num_workers() * z.shape[-2]
     with torch.no_grad():  # rows of mean 0 give covariances a gradient of mean 0
-        mean = averaged(z.mean(dim=-2, keepdim=True))
+        mean = batch_mean(z)
     z = z - mean
     covariances = summed(z.mT @ z) / (size - 1)  # [..., D, D]
     variances = covariances.diagonal(dim1=-2, dim2=-1)

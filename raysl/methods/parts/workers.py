@@ -69,6 +69,11 @@ def averaged(x: Tensor) -> Tensor:
     return summed(x) / num_workers() if num_workers() > 1 else x
 
 
+def batch_mean(x: Tensor) -> Tensor:
+    """[..., 1, D] over the global batch of x [..., B, D], this worker's rows."""
+    return averaged(x.mean(dim=-2, keepdim=True))
+
+
 def draw(generator: Generator, batch_size: int, *shape: int) -> Tensor:
     """Uniform numbers [batch_size, *shape] in 0 to 1 for this worker's images.
 
