@@ -14,7 +14,8 @@ from outcomes import ATTEMPTS, Outcome
 from worlds import SIZES, World, grid_cost
 
 from raysl.analysis.posterior import draw
-from raysl.analysis.verdict import CALIBRATION, judge
+from raysl.analysis.switch import switch_points
+from raysl.analysis.verdict import judge
 from raysl.rng import numpy_generator
 from raysl.study.design import Design, Designer
 from raysl.study.gain import Candidate
@@ -178,7 +179,8 @@ def answers(study: Study) -> Iterator[Answer]:
         lead = drawn.errors(0) - drawn.errors(arm) - margin  # [J, K]
         sd = study.designer.known(study.finished).posterior.sd
         verdict = judge(knots, lead, sd=sd)
-        within = judge(knots, lead, sd=sd, confidence=1 - (1 - 0.9) / CALIBRATION)
+        tail = (1 - 0.9) / 2
+        low, high = np.exp(np.quantile(switch_points(knots, lead), [tail, 1 - tail])).tolist()
         yield Answer(
             claim=verdict.kind,
             point=verdict.point,
@@ -186,7 +188,7 @@ def answers(study: Study) -> Iterator[Answer]:
             high=verdict.high,
             cost=study.spent / grid_cost(study.world),
             runs=study.runs,
-            credible=(within.low, within.high),
+            credible=(low, high),
             several=verdict.masses.several,
             stopped=study.stopped,
         )

@@ -83,19 +83,25 @@ class Range:
 
     def basis(self, x: Array) -> Array:
         """Columns E, S, w_1 ... w_5 at the log sizes x [K], for every exponent [B, K, 7]."""
-        x = np.asarray(x, dtype=float) - (self.low + self.high) / 2
-        t = 2 * x / (self.high - self.low)
-        b = np.where(EXPONENTS == 0, 1.0, EXPONENTS)[:, None]
-        phi = np.where(EXPONENTS[:, None] == 0, -x, np.expm1(-b * x) / b)  # [B, K]
-        k = np.arange(1, NUM_SINES + 1)
-        psi = np.sin(math.pi * k * (t[:, None] + HALF_WIDTH) / (2 * HALF_WIDTH)) / HALF_WIDTH**0.5
-        columns = np.empty((len(EXPONENTS), len(x), 2 + NUM_SINES))
-        columns[:, :, 0], columns[:, :, 1], columns[:, :, 2:] = 1.0, phi, psi
-        return columns
+        return _basis(self, tuple(np.asarray(x, dtype=float).tolist()))
 
     @functools.cached_property
     def knot_basis(self) -> Array:
         return self.basis(self.knots)
+
+
+@functools.lru_cache(maxsize=64)  # the fits of a search ask for the same few again and again
+def _basis(span: Range, sizes: tuple[float, ...]) -> Array:
+    x = np.array(sizes) - (span.low + span.high) / 2
+    t = 2 * x / (span.high - span.low)
+    b = np.where(EXPONENTS == 0, 1.0, EXPONENTS)[:, None]
+    phi = np.where(EXPONENTS[:, None] == 0, -x, np.expm1(-b * x) / b)  # [B, K]
+    k = np.arange(1, NUM_SINES + 1)
+    psi = np.sin(math.pi * k * (t[:, None] + HALF_WIDTH) / (2 * HALF_WIDTH)) / HALF_WIDTH**0.5
+    columns = np.empty((len(EXPONENTS), len(x), 2 + NUM_SINES))
+    columns[:, :, 0], columns[:, :, 1], columns[:, :, 2:] = 1.0, phi, psi
+    columns.flags.writeable = False
+    return columns
 
 
 def spectral_sds() -> Array:
@@ -120,6 +126,19 @@ class ArmFit:
     vectors: Array  # [B, T, P, P]
     mean: Array  # [P]
     scale: Array  # [T, P]
+
+    @functools.cached_property
+    def by_sd(self) -> Array:
+        """Log evidence for each noise, exponents and departures averaged [G]."""
+        found: Array = np.logaddexp.reduce(self.log_evidence, axis=(0, 1))
+        return found
+
+    @functools.cached_property
+    def by_shift(self) -> Array:
+        """Log evidence for each shift along the noises that the arms share [5, G - 4]."""
+        num_sds = len(self.sds) - len(SHIFTS) + 1
+        shifted = np.stack([self.by_sd[i : i + num_sds] for i in range(len(SHIFTS))])
+        return shifted + LOG_WEIGHT_OF_SHIFTS[:, None]
 
     def draw(self, sds: Indices, rng: np.random.Generator) -> tuple[Indices, Indices, Array]:
         """For each sd [J], an index into `sds`: exponent, departure [J], coefficients [J, P]."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysl.analysis.curves import (
-    LOG_WEIGHT_OF_SHIFTS,
     NOISE_FACTORS,
     SHIFTS,
     STEP,
@@ -178,7 +177,7 @@ def _fit(
             level=level,
         )
         arms.append(found)
-        log_sds = log_sds + (_by_sd(found)[0] if fixed else np.logaddexp.reduce(_by_shift(found)))
+        log_sds = log_sds + (found.by_sd if fixed else np.logaddexp.reduce(found.by_shift))
     return Posterior(
         runs=runs,
         span=span,
@@ -190,20 +189,6 @@ def _fit(
         share_weights=shares,
         offsets=offsets,
     )
-
-
-def _by_sd(arm: ArmFit) -> Array:
-    """Log evidence of the arm for each noise, exponents and departures averaged [1, G + 4]."""
-    found: Array = np.logaddexp.reduce(arm.log_evidence, axis=(0, 1))[None]
-    return found
-
-
-def _by_shift(arm: ArmFit) -> Array:
-    """Log evidence of the arm for each of its shifts and each shared noise [5, G]."""
-    evidence = _by_sd(arm)[0]
-    num_sds = len(evidence) - len(SHIFTS) + 1
-    shifted = np.stack([evidence[i : i + num_sds] for i in range(len(SHIFTS))])
-    return shifted + LOG_WEIGHT_OF_SHIFTS[:, None]
 
 
 def draw(posterior: Posterior, num_draws: int, rng: np.random.Generator) -> Draws:
@@ -218,7 +203,7 @@ def draw(posterior: Posterior, num_draws: int, rng: np.random.Generator) -> Draw
     for number, arm in enumerate(posterior.arms):
         place = base
         if posterior.prior.sd_spread > 0:
-            log_weights = _by_shift(arm)[:, base]  # [5, J]
+            log_weights = arm.by_shift[:, base]  # [5, J]
             cumulative = np.cumsum(np.exp(log_weights - log_weights.max(axis=0)), axis=0)
             level = rng.uniform(size=num_draws) * cumulative[-1]
             place = base + (cumulative < level).sum(axis=0)
@@ -278,7 +263,7 @@ def own_sd(posterior: Posterior, number: int) -> float:
     """Posterior mean of the noise of one trial of an arm, in points."""
     if posterior.prior.sd_spread == 0:
         return posterior.sd
-    log_shifts = _by_shift(posterior.arms[number])  # [5, G]
+    log_shifts = posterior.arms[number].by_shift  # [5, G]
     shares = normalised(log_shifts, axis=0) * posterior.sd_weights
     return float((shares * STEP ** SHIFTS[:, None] * posterior.sds).sum())
 
@@ -286,7 +271,7 @@ def own_sd(posterior: Posterior, number: int) -> float:
 def mean_curve(posterior: Posterior, number: int, x: Array) -> Array:
     """Posterior mean of an arm's error at log sizes x [K], at its likeliest noise."""
     arm = posterior.arms[number]
-    g = int(np.argmax(_by_sd(arm)[0]))
+    g = int(np.argmax(arm.by_sd))
     weights = normalised(arm.log_evidence[:, :, g])  # [B, T]
     variance = arm.sds[g] ** 2
     whitened = arm.g / variance / (1 + arm.d / variance)

@@ -55,13 +55,23 @@ def reversal_probabilities(differences: Array) -> tuple[float, float]:
     Each is the largest probability, over all choices of three (two) sizes, that D alternates
     there. Counting the changes of every draw instead would call noise around zero a crossing.
     """
-    above = (differences > 0).astype(np.float32)  # [J, K]
-    below = (differences < 0).astype(np.float32)
     num_draws, num_knots = differences.shape
-    falls = np.triu(above.T @ below, 1).max(initial=0.0)
-    twice = 0.0
-    for j in range(1, num_knots - 1):
-        peak = (below[:, :j] * above[:, j : j + 1]).T @ below[:, j + 1 :]
-        dip = (above[:, :j] * below[:, j : j + 1]).T @ above[:, j + 1 :]
-        twice = max(twice, float(peak.max()), float(dip.max()))
-    return twice / num_draws, float(falls) / num_draws
+    above, below = _one_bit_each(differences > 0), _one_bit_each(differences < 0)
+    falls = twice = 0
+    for j in range(1, num_knots):
+        falls = max(falls, _most(above[:j] & below[j]))
+        peak = (below[:j] & above[j])[:, None] & below[j + 1 :]  # [j, K - j - 1, J / 64]
+        dip = (above[:j] & below[j])[:, None] & above[j + 1 :]
+        twice = max(twice, _most(peak), _most(dip))
+    return twice / num_draws, falls / num_draws
+
+
+def _one_bit_each(holds: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """64 draws in one number, each knot's draws together: [J, K] to [K, J / 64]."""
+    packed = np.packbits(np.ascontiguousarray(holds.T), axis=1)
+    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
+
+
+def _most(draws: NDArray[np.uint64]) -> int:
+    """The largest number of draws, of any choice of sizes [..., J / 64]."""
+    return int(np.bitwise_count(draws).sum(axis=-1, dtype=np.int64).max(initial=0))
