@@ -49,7 +49,7 @@ def take(box: Mailbox, rank: int) -> list[Task | None]:
     return taken
 
 
-def wait_for(condition, *, seconds: float = 60.0) -> None:
+def wait_for(condition, *, seconds: float = 200.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -122,17 +122,17 @@ def test_a_stopped_trial_leaves_its_workers_to_the_next(groups, store, tmp_path)
     wait_for(lambda: stopped.take_news().step > 0)
     pids = worker_pids()
     stopped.stop.set()
-    stopped.thread.join(60)
+    stopped.thread.join(200)
     assert stopped.result.status == "stopped"
     trained = recipe_of(store)
     for final in (False, True):  # the second only evaluates: rank 0 has the encoder's file
         task = dataclasses.replace(task_of(trained, store, tmp_path), final=final)
         after = Running(task, groups.run)
-        after.thread.join(60)
+        after.thread.join(200)
         assert after.result.status == "ok"
         assert ("test/linear_top1" in after.result.metrics) == final
     after = Running(task_of(recipe_of(store, seed=1), store, tmp_path), groups.run)
-    after.thread.join(60)
+    after.thread.join(200)
     assert after.result.status == "ok"
     assert worker_pids() == pids
 
@@ -164,7 +164,7 @@ def test_a_group_ends_with_a_failure_and_the_next_trial_has_another(groups, stor
     running = Running(task_of(long, store, tmp_path), groups.run)
     wait_for(lambda: running.take_news().step > 0)
     kill_one("ray::RayTrainWorker")
-    running.thread.join(60)
+    running.thread.join(200)
     assert running.result.status == "failed"
     assert "Worker " in running.result.error
     assert " of 2 ended: " in running.result.error
@@ -178,7 +178,7 @@ def test_a_group_ends_with_a_failure_and_the_next_trial_has_another(groups, stor
     running = Running(task_of(long, store, tmp_path, workers=1), groups.run)
     wait_for(lambda: running.take_news().step > 0)
     running.interrupt.set()
-    running.thread.join(60)
+    running.thread.join(200)
     assert not running.thread.is_alive()
     assert running.result is None
     assert (Path(running.task.directory) / CHECKPOINT_FILE).exists()
