@@ -33,6 +33,7 @@ ON_DATA := $(if $(DATA),--data $(DATA))
 
 bench: $(VENV)/installed-test
 	$(PIP) -e ".[test,bench]"
+	$(COMPILE)
 	$(BIN)/python benchmarks/pretraining.py $(ON_DATA)
 	$(BIN)/python benchmarks/views.py
 	$(BIN)/python benchmarks/data_wait.py $(ON_DATA)
@@ -58,10 +59,11 @@ bench-quality: $(VENV)/installed-test
 	$(BIN)/python benchmarks/threshold_design.py --num 100
 	$(if $(DATA),$(BIN)/python benchmarks/fast_path.py $(ON_DATA),@echo "fast_path.py is left out: it needs DATA=FOLDER")
 
+# With the pip that comes with Python the installation takes twice as long.
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'raysl needs Python 3.11 or newer: make PYTHON=python3.12 ...')"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --upgrade pip # the one that comes with Python takes twice as long
+	$(PIP) --upgrade pip
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e .
