@@ -20,6 +20,7 @@ from raysl.recipe import Recipe
 from raysl.result import TrialResult
 from raysl.trial import CHECKPOINT_FILE
 
+START_SECONDS = 200.0  # of a group's workers, beside other tests
 DIVERGING = {"optim.name": "sgd", "optim.lr": 1e30, "optim.warmup": 0.0}
 
 
@@ -49,7 +50,7 @@ def take(box: Mailbox, rank: int) -> list[Task | None]:
     return taken
 
 
-def wait_for(condition, *, seconds: float = 200.0) -> None:
+def wait_for(condition, *, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -119,20 +120,20 @@ def test_workers_leave_when_no_trial_comes_and_none_is_accepted_then(task):
 @pytest.mark.slow
 def test_a_stopped_trial_leaves_its_workers_to_the_next(groups, store, tmp_path):
     stopped = Running(task_of(recipe_of(store, steps=2000), store, tmp_path), groups.run)
-    wait_for(lambda: stopped.take_news().step > 0)
+    wait_for(lambda: stopped.take_news().step > 0, seconds=START_SECONDS)
     pids = worker_pids()
     stopped.stop.set()
-    stopped.thread.join(200)
+    stopped.thread.join(60)
     assert stopped.result.status == "stopped"
     trained = recipe_of(store)
     for final in (False, True):  # the second only evaluates: rank 0 has the encoder's file
         task = dataclasses.replace(task_of(trained, store, tmp_path), final=final)
         after = Running(task, groups.run)
-        after.thread.join(200)
+        after.thread.join(60)
         assert after.result.status == "ok"
         assert ("test/linear_top1" in after.result.metrics) == final
     after = Running(task_of(recipe_of(store, seed=1), store, tmp_path), groups.run)
-    after.thread.join(200)
+    after.thread.join(60)
     assert after.result.status == "ok"
     assert worker_pids() == pids
 
@@ -146,7 +147,7 @@ def test_a_group_ends_with_a_failure_and_the_next_trial_has_another(groups, stor
 
     def finish(recipe: Recipe, directory: Path = tmp_path, **shape) -> TrialResult:
         running = Running(task_of(recipe, store, directory, **shape), groups.run)
-        running.thread.join(200)
+        running.thread.join(START_SECONDS)
         assert running.result is not None
         return running.result
 
@@ -162,9 +163,9 @@ def test_a_group_ends_with_a_failure_and_the_next_trial_has_another(groups, stor
     pids.append(worker_pids())
 
     running = Running(task_of(long, store, tmp_path), groups.run)
-    wait_for(lambda: running.take_news().step > 0)
+    wait_for(lambda: running.take_news().step > 0, seconds=START_SECONDS)
     kill_one("ray::RayTrainWorker")
-    running.thread.join(200)
+    running.thread.join(60)
     assert running.result.status == "failed"
     assert "Worker " in running.result.error
     assert " of 2 ended: " in running.result.error
@@ -176,9 +177,9 @@ def test_a_group_ends_with_a_failure_and_the_next_trial_has_another(groups, stor
     assert ray.available_resources()["CPU"] == 1
 
     running = Running(task_of(long, store, tmp_path, workers=1), groups.run)
-    wait_for(lambda: running.take_news().step > 0)
+    wait_for(lambda: running.take_news().step > 0, seconds=START_SECONDS)
     running.interrupt.set()
-    running.thread.join(200)
+    running.thread.join(60)
     assert not running.thread.is_alive()
     assert running.result is None
     assert (Path(running.task.directory) / CHECKPOINT_FILE).exists()

@@ -85,10 +85,6 @@ class Range:
         """Columns E, S, w_1 ... w_5 at the log sizes x [K], for every exponent [B, K, 7]."""
         return _basis(self, tuple(np.asarray(x, dtype=float).tolist()))
 
-    @functools.cached_property
-    def knot_basis(self) -> Array:
-        return self.basis(self.knots)
-
 
 @functools.lru_cache(maxsize=64)  # the fits of a search ask for the same few again and again
 def _basis(span: Range, sizes: tuple[float, ...]) -> Array:

@@ -109,10 +109,10 @@ class Draws:
     def errors(self, arm: int, x: Array | None = None) -> Array:
         """Error of an arm at log sizes x [K], by default at the knots, in each draw [J, K]."""
         theta = self.coefficients[arm]
-        num_knots = self.span.num_knots if x is None else len(x)
+        x = self.span.knots if x is None else x
         if theta.shape[1] == 1:
-            return np.broadcast_to(theta, (len(theta), num_knots))
-        basis = self.span.knot_basis if x is None else self.span.basis(x)
+            return np.broadcast_to(theta, (len(theta), len(x)))
+        basis = self.span.basis(x)
         power = theta[:, :1] + theta[:, 1:2] * basis[self.exponents[arm], :, 1]
         curve: Array = power + theta[:, 2:] @ basis[0, :, 2:].T
         return curve
